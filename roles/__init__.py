@@ -1,0 +1,1 @@
+"""The roles: one package per thing rayrack installs on a host, named for that thing."""

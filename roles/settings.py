@@ -1,0 +1,137 @@
+"""The settings of a host: what may stand in ``inventories/group_data`` or beside a host in the inventory.
+
+``deploy/inputs`` reads them from ``host.data``; roles take them as arguments. The table in ``docs/settings.md`` is
+generated from the fields below.
+"""
+
+import ipaddress
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+# Linux limits a Unix socket's path to 108 bytes with its closing NUL (man 7 unix). Ray puts its sockets at
+# <ray_temp_dir>/session_2026-11-21_18-30-00_123456_1234567/sockets/plasma_store, and workers append a suffix.
+UNIX_SOCKET_PATH_MAX_BYTES = 107
+RAY_SOCKET_SUFFIX = "/session_2026-11-21_18-30-00_123456_1234567/sockets/plasma_store.1"
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/+-]+$")]
+PortRange = Annotated[str, StringConstraints(pattern=r"^\d{1,5}-\d{1,5}$")]
+
+
+class Settings(BaseModel):
+    """Everything an operator can set for a host. Units stand in the field names or descriptions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # the runtime
+    runtime: Literal["cuda", "cpu"] = Field("cuda", description="which runtime the host gets: `cuda` or `cpu`")
+    runtime_wheelhouse: AbsolutePath | None = Field(
+        None, description="directory on the host that holds every wheel of the lock; null: wheels come from an index"
+    )
+    runtime_index_url: str | None = Field(None, description="private package index; null: pip's own default")
+    runtime_cpu_torch_index_url: str = Field(
+        "https://download.pytorch.org/whl/cpu", description="where torch's CPU build comes from when there is no wheelhouse"
+    )
+    http_proxy: str | None = Field(None, description="proxy for package downloads on the host (apt, pip, uv)")
+    no_proxy: str = Field("localhost,127.0.0.1", description="what the proxy is not asked for")
+
+    # the models
+    models_file: str | None = Field(None, description="path of the model list, relative to the working directory")
+    remove_all: bool = Field(False, description="allow a model list that would remove every model")
+
+    # Ray
+    node_ip: str | None = Field(None, description="the address Ray uses on this host; null: the address it is reached at")
+    num_cpus: int | None = Field(None, ge=1, le=4096, description="CPUs Ray may place on this host; null: all it has")
+    gpus: int = Field(0, ge=0, le=64, description="GPUs this host has")
+    gpu_model: str | None = Field(None, description="Ray's accelerator name of these GPUs (`H100`, `L4`, ...)")
+    object_store_memory_mib: int | None = Field(
+        None, ge=100, description="Ray's object store in MiB; null: Ray's own choice (30 % of memory)"
+    )
+    ray_temp_dir: AbsolutePath = Field("/tmp/ray", description="directory of Ray's sessions, sockets and logs")  # noqa: S108
+    gcs_port: Port = Field(6379, description="GCS (head)")
+    dashboard_port: Port = Field(8265, description="dashboard and REST API on the head's loopback")
+    serve_port: Port = Field(8100, description="Ray Serve's HTTP port on the head's loopback")
+    node_manager_port: Port = Field(6380, description="raylet")
+    object_manager_port: Port = Field(6381, description="object transfer")
+    ray_client_port: Port = Field(10001, description="Ray client server (head)")
+    dashboard_agent_port: Port = Field(52365, description="dashboard agent, HTTP")
+    dashboard_agent_grpc_port: Port = Field(52366, description="dashboard agent, gRPC")
+    runtime_env_agent_port: Port = Field(52367, description="runtime environment agent")
+    metrics_port: Port = Field(52368, description="Ray's metrics export")
+    serve_metrics_port: Port = Field(9101, description="metrics of Serve's HAProxy")
+    serve_stats_port: Port = Field(8404, description="stats page of Serve's HAProxy")
+    worker_ports: PortRange = Field("20000-20999", description="Ray workers")
+    direct_ingress_ports: PortRange = Field("30000-30999", description="replicas reached by Serve's HAProxy")
+
+    # the gateway
+    gateway_bind: str = Field("*", description="address the gateway listens on; `*`: all")
+    gateway_port: Port = Field(8000, description="the OpenAI-compatible endpoint")
+    gateway_maxconn: int = Field(500, ge=10, le=100_000, description="connections the gateway holds at once")
+    gateway_max_body_kib: int = Field(4032, ge=64, le=16_384, description="largest request body in KiB; memory follows it")
+
+    # the host
+    limit_nofile: int = Field(1_048_576, ge=4096, description="open files per service")
+    limit_memlock: str = Field("infinity", pattern=r"^(infinity|\d+[KMG]?)$", description="locked memory per service")
+    dev_shm_mib: int | None = Field(None, ge=64, description="size of /dev/shm in MiB; null: as the system has it")
+    weights_dir: AbsolutePath = Field("/var/lib/rayrack/models", description="downloaded weights")
+    cache_dir: AbsolutePath = Field("/var/cache/rayrack", description="compile caches, one directory per model")
+    min_free_gib_ray: float = Field(10, ge=0, description="free space required where Ray's files live, in GiB")
+    min_free_gib_runtime: float = Field(20, ge=0, description="free space required to install a runtime, in GiB")
+    min_free_gib_weights: float = Field(20, ge=0, description="free space required where weights live, in GiB")
+    disk_used_max_percent: int = Field(90, ge=10, le=100, description="a file system fuller than this is refused")
+    clean_ray_min_age_minutes: int = Field(60, ge=0, description="age below which the clean-up leaves a dead session alone")
+
+    # the run
+    skip_unreachable: bool = Field(False, description="go on without hosts that cannot be reached")
+
+    @field_validator("node_ip")
+    @classmethod
+    def _node_ip_is_an_address(cls, value: str | None) -> str | None:
+        return None if value is None else str(ipaddress.ip_address(value))
+
+    @field_validator("ray_temp_dir")
+    @classmethod
+    def _sockets_fit(cls, value: str) -> str:
+        longest = len((value.rstrip("/") + RAY_SOCKET_SUFFIX).encode())
+        if longest > UNIX_SOCKET_PATH_MAX_BYTES:
+            raise ValueError(
+                f"too long: Ray's socket paths would have {longest} bytes and Linux allows "
+                f"{UNIX_SOCKET_PATH_MAX_BYTES}; shorten it by {longest - UNIX_SOCKET_PATH_MAX_BYTES}"
+            )
+        return str(PurePosixPath(value))
+
+    @field_validator("worker_ports", "direct_ingress_ports")
+    @classmethod
+    def _range_ascends(cls, value: str) -> str:
+        low, high = port_range(value)
+        if not 1024 <= low < high <= 65535:
+            raise ValueError("needs LOW-HIGH with 1024 <= LOW < HIGH <= 65535")
+        return value
+
+    @model_validator(mode="after")
+    def _ports_are_distinct(self) -> "Settings":
+        single = {name: value for name in PORT_FIELDS if isinstance(value := getattr(self, name), int)}
+        ranges = {name: port_range(getattr(self, name)) for name in ("worker_ports", "direct_ingress_ports")}
+        seen: dict[int, str] = {}
+        for name, port in single.items():
+            if port in seen:
+                raise ValueError(f"{name} and {seen[port]} are both {port}")
+            seen[port] = name
+            for range_name, (low, high) in ranges.items():
+                if low <= port <= high:
+                    raise ValueError(f"{name} ({port}) lies in {range_name} ({low}-{high})")
+        (low_a, high_a), (low_b, high_b) = ranges.values()
+        if low_a <= high_b and low_b <= high_a:
+            raise ValueError("worker_ports and direct_ingress_ports overlap")
+        return self
+
+
+PORT_FIELDS = tuple(name for name, field in Settings.model_fields.items() if name.endswith("_port"))
+
+
+def port_range(value: str) -> tuple[int, int]:
+    """``"20000-20999"`` as two numbers, both included."""
+    low, high = value.split("-")
+    return int(low), int(high)

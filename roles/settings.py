@@ -5,10 +5,14 @@ generated from the fields below.
 """
 
 import ipaddress
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from roles.accelerators import GpuModel
+from roles.field_errors import cross_field, shown
 
 # Linux limits a Unix socket's path to 108 bytes with its closing NUL (man 7 unix). Ray puts its sockets at
 # <ray_temp_dir>/session_2026-11-21_18-30-00_123456_1234567/sockets/plasma_store, and workers append a suffix.
@@ -32,7 +36,8 @@ class Settings(BaseModel):
     )
     runtime_index_url: str | None = Field(None, description="private package index; null: pip's own default")
     runtime_cpu_torch_index_url: str = Field(
-        "https://download.pytorch.org/whl/cpu", description="where torch's CPU build comes from when there is no wheelhouse"
+        "https://download.pytorch.org/whl/cpu",
+        description="index of torch's CPU build, used without a wheelhouse",
     )
     http_proxy: str | None = Field(None, description="proxy for package downloads on the host (apt, pip, uv)")
     no_proxy: str = Field("localhost,127.0.0.1", description="what the proxy is not asked for")
@@ -42,10 +47,10 @@ class Settings(BaseModel):
     remove_all: bool = Field(False, description="allow a model list that would remove every model")
 
     # Ray
-    node_ip: str | None = Field(None, description="the address Ray uses on this host; null: the address it is reached at")
+    node_ip: str | None = Field(None, description="Ray's address on this host; null: the one it is reached at")
     num_cpus: int | None = Field(None, ge=1, le=4096, description="CPUs Ray may place on this host; null: all it has")
     gpus: int = Field(0, ge=0, le=64, description="GPUs this host has")
-    gpu_model: str | None = Field(None, description="Ray's accelerator name of these GPUs (`H100`, `L4`, ...)")
+    gpu_model: GpuModel | None = Field(None, description="Ray's accelerator name of these GPUs (`H100`, `L4`, ...)")
     object_store_memory_mib: int | None = Field(
         None, ge=100, description="Ray's object store in MiB; null: Ray's own choice (30 % of memory)"
     )
@@ -69,7 +74,7 @@ class Settings(BaseModel):
     gateway_bind: str = Field("*", description="address the gateway listens on; `*`: all")
     gateway_port: Port = Field(8000, description="the OpenAI-compatible endpoint")
     gateway_maxconn: int = Field(500, ge=10, le=100_000, description="connections the gateway holds at once")
-    gateway_max_body_kib: int = Field(4032, ge=64, le=16_384, description="largest request body in KiB; memory follows it")
+    gateway_max_body_kib: int = Field(4032, ge=64, le=16_384, description="largest request body in KiB; memory follows")
 
     # the host
     limit_nofile: int = Field(1_048_576, ge=4096, description="open files per service")
@@ -81,7 +86,7 @@ class Settings(BaseModel):
     min_free_gib_runtime: float = Field(20, ge=0, description="free space required to install a runtime, in GiB")
     min_free_gib_weights: float = Field(20, ge=0, description="free space required where weights live, in GiB")
     disk_used_max_percent: int = Field(90, ge=10, le=100, description="a file system fuller than this is refused")
-    clean_ray_min_age_minutes: int = Field(60, ge=0, description="age below which the clean-up leaves a dead session alone")
+    clean_ray_min_age_minutes: int = Field(60, ge=0, description="a dead session younger than this is kept")
 
     # the run
     skip_unreachable: bool = Field(False, description="go on without hosts that cannot be reached")
@@ -89,7 +94,10 @@ class Settings(BaseModel):
     @field_validator("node_ip")
     @classmethod
     def _node_ip_is_an_address(cls, value: str | None) -> str | None:
-        return None if value is None else str(ipaddress.ip_address(value))
+        try:
+            return None if value is None else str(ipaddress.ip_address(value))
+        except ValueError:
+            raise ValueError(f"must be an IPv4 or IPv6 address, not {shown(value)}") from None
 
     @field_validator("ray_temp_dir")
     @classmethod
@@ -112,19 +120,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _ports_are_distinct(self) -> "Settings":
-        single = {name: value for name in PORT_FIELDS if isinstance(value := getattr(self, name), int)}
-        ranges = {name: port_range(getattr(self, name)) for name in ("worker_ports", "direct_ingress_ports")}
-        seen: dict[int, str] = {}
-        for name, port in single.items():
-            if port in seen:
-                raise ValueError(f"{name} and {seen[port]} are both {port}")
-            seen[port] = name
-            for range_name, (low, high) in ranges.items():
-                if low <= port <= high:
-                    raise ValueError(f"{name} ({port}) lies in {range_name} ({low}-{high})")
-        (low_a, high_a), (low_b, high_b) = ranges.values()
-        if low_a <= high_b and low_b <= high_a:
-            raise ValueError("worker_ports and direct_ingress_ports overlap")
+        cross_field(_port_problems(self))
         return self
 
 
@@ -135,3 +131,19 @@ def port_range(value: str) -> tuple[int, int]:
     """``"20000-20999"`` as two numbers, both included."""
     low, high = value.split("-")
     return int(low), int(high)
+
+
+def _port_problems(settings: Settings) -> Iterator[tuple[tuple[str], str]]:
+    """Each port once, and none inside a range: a firewall and a person must be able to tell them apart."""
+    ranges = {name: port_range(getattr(settings, name)) for name in ("worker_ports", "direct_ingress_ports")}
+    seen: dict[int, str] = {}
+    for name in PORT_FIELDS:
+        port = getattr(settings, name)
+        if (other := seen.setdefault(port, name)) != name:
+            yield (name,), f"is {port}, and so is {other}"
+        for range_name, (low, high) in ranges.items():
+            if low <= port <= high:
+                yield (name,), f"{port} lies within {range_name} ({low}-{high})"
+    (low_a, high_a), (low_b, high_b) = ranges.values()
+    if low_a <= high_b and low_b <= high_a:
+        yield ("direct_ingress_ports",), "overlaps worker_ports"

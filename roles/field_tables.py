@@ -1,0 +1,76 @@
+"""The tables of settings in the docs, made from the fields they describe.
+
+``python -m roles.field_tables`` writes them between the two marker lines of each page; a test says when it is due.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from roles.model_serving.model import Model
+from roles.settings import Settings
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES: dict[str, type[BaseModel]] = {"model-list.md": Model, "settings.md": Settings}
+
+_BEGIN = "<!-- made by `python -m roles.field_tables`: do not edit -->\n"
+_END = "<!-- end of the table -->\n"
+
+
+def table(fields: type[BaseModel]) -> str:
+    """A Markdown table: name, default, what may stand there, meaning."""
+    schema = fields.model_json_schema()
+    rows = ["| name | default | values | meaning |", "|---|---|---|---|"]
+    for name, field in schema["properties"].items():
+        default = "required" if name in schema.get("required", ()) else _default(field)
+        rows.append(f"| `{name}` | {default} | {_values(field)} | {_cell(field['description'])} |")
+    return "\n".join(rows) + "\n"
+
+
+def page(text: str, fields: type[BaseModel]) -> str:
+    """The page with its table made anew."""
+    before, begin, rest = text.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not begin or not end:
+        raise ValueError(f"the page needs the lines {_BEGIN.strip()} and {_END.strip()}")
+    return f"{before}{begin}\n{table(fields)}\n{end}{after}"
+
+
+def _default(field: dict[str, Any]) -> str:
+    return f"`{json.dumps(field['default'])}`" if "default" in field else "from `model_id`"
+
+
+def _values(field: dict[str, Any]) -> str:
+    return ", ".join(_value(option) for option in field.get("anyOf", [field]))
+
+
+def _value(option: dict[str, Any]) -> str:
+    if "enum" in option:
+        return ", ".join(f"`{choice}`" for choice in option["enum"])
+    kinds = {"null": "null", "boolean": "true, false", "object": "mapping", "string": "text"}
+    kind = option.get("type", "")
+    return kinds[kind] if kind in kinds else f"{'whole number' if kind == 'integer' else 'number'}{_limits(option)}"
+
+
+def _limits(option: dict[str, Any]) -> str:
+    words = {
+        "minimum": "from {:,}",
+        "exclusiveMinimum": "above {:,}",
+        "maximum": "to {:,}",
+    }
+    limits = [text.format(option[key]).replace(",", " ") for key, text in words.items() if key in option]
+    return f" {' '.join(limits)}" if limits else ""
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"\|", r"\\|", text)
+
+
+if __name__ == "__main__":
+    for file_name, model in PAGES.items():
+        target = DOCS / file_name
+        target.write_text(page(target.read_text(encoding="utf-8"), model), encoding="utf-8")
+        print(f"wrote {target}")

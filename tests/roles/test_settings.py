@@ -1,0 +1,120 @@
+"""The settings of a host: defaults, limits, and settings that must fit together."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from roles import field_errors
+from roles.settings import PORT_FIELDS, RAY_SOCKET_SUFFIX, UNIX_SOCKET_PATH_MAX_BYTES, Settings, port_range
+
+
+def problems(**data: Any) -> list[str]:
+    with pytest.raises(ValidationError) as caught:
+        Settings.model_validate(data)
+    return field_errors.lines(caught.value, field_errors.path, Settings.model_fields)
+
+
+def test_nothing_needs_to_be_set() -> None:
+    assert Settings().gateway_port == 8000
+
+
+def test_defaults_would_be_accepted_as_values() -> None:
+    assert Settings.model_validate(Settings().model_dump()) == Settings()
+
+
+def test_every_setting_is_described() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_all_settings_are_plain_values() -> None:
+    plain = (str, int, float, bool, type(None))
+    assert [name for name, value in Settings().model_dump().items() if not isinstance(value, plain)] == []
+
+
+def test_an_unknown_setting_is_refused_with_the_nearest_name() -> None:
+    assert problems(gatway_port=1) == ["gatway_port: unknown field; did you mean `gateway_port`?"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("runtime", "rocm"),
+        ("gateway_port", 0),
+        ("gateway_port", 65536),
+        ("gpus", -1),
+        ("num_cpus", 0),
+        ("object_store_memory_mib", 1),
+        ("limit_nofile", 10),
+        ("limit_memlock", "lots"),
+        ("disk_used_max_percent", 101),
+        ("min_free_gib_ray", -1),
+        ("gateway_maxconn", 0),
+        ("gateway_max_body_kib", 10**6),
+        ("clean_ray_min_age_minutes", -1),
+    ],
+)
+def test_absurd_values_are_refused_one_line_each(name: str, value: object) -> None:
+    (line,) = problems(**{name: value})
+    assert line.startswith(f"{name}: must ")
+
+
+@pytest.mark.parametrize("name", ["ray_temp_dir", "weights_dir", "cache_dir", "runtime_wheelhouse"])
+@pytest.mark.parametrize("path", ["relative", "", "/a b", "/a'b", "/a\nb", "/$HOME", "~/x"])
+def test_a_directory_is_an_absolute_path_without_characters_to_quote(name: str, path: str) -> None:
+    assert problems(**{name: path})[0].startswith(f"{name}: must match ")
+
+
+@pytest.mark.parametrize("address", ["10.0.0.4", "fd00::4"])
+def test_a_node_ip_is_an_address(address: str) -> None:
+    assert Settings(node_ip=address).node_ip == address
+
+
+@pytest.mark.parametrize("address", ["gpu-01", "10.0.0", "10.0.0.4/24", ""])
+def test_anything_else_as_node_ip_is_refused(address: str) -> None:
+    assert problems(node_ip=address)[0].startswith("node_ip: ")
+
+
+def test_a_path_too_long_for_rays_sockets_is_refused_and_says_by_how_much() -> None:
+    longest = "/" + "a" * (UNIX_SOCKET_PATH_MAX_BYTES - len(RAY_SOCKET_SUFFIX) - 1)
+    assert Settings(ray_temp_dir=longest).ray_temp_dir == longest
+    assert problems(ray_temp_dir=longest + "abc") == [
+        "ray_temp_dir: too long: Ray's socket paths would have 110 bytes and Linux allows 107; shorten it by 3"
+    ]
+
+
+def test_a_trailing_slash_does_not_matter() -> None:
+    assert Settings(ray_temp_dir="/var/ray/").ray_temp_dir == "/var/ray"
+
+
+def test_two_services_cannot_have_one_port() -> None:
+    assert problems(gateway_port=8100) == ["gateway_port: is 8100, and so is serve_port"]
+
+
+@pytest.mark.parametrize("name", ["worker_ports", "direct_ingress_ports"])
+def test_no_port_lies_in_a_range(name: str) -> None:
+    assert problems(gateway_port=25000, **{name: "24999-25001"}) == [
+        f"gateway_port: 25000 lies within {name} (24999-25001)"
+    ]
+
+
+def test_ranges_do_not_overlap() -> None:
+    assert problems(worker_ports="30999-31999") == ["direct_ingress_ports: overlaps worker_ports"]
+
+
+@pytest.mark.parametrize("value", ["2000", "3000-2000", "2000-2000", "80-90", "60000-70000", "-", "a-b"])
+def test_a_range_ascends_between_1024_and_65535(value: str) -> None:
+    assert problems(worker_ports=value)[0].startswith("worker_ports: ")
+
+
+def test_a_range_is_read_as_two_numbers() -> None:
+    assert port_range("20000-20999") == (20000, 20999)
+
+
+@given(st.permutations(range(8001, 8001 + len(PORT_FIELDS))))
+@settings(max_examples=20, deadline=None, database=None, derandomize=True)
+def test_any_distinct_ports_are_accepted(ports: list[int]) -> None:
+    chosen = dict(zip(PORT_FIELDS, ports, strict=True))
+    assert Settings.model_validate(chosen).model_dump(include=set(PORT_FIELDS)) == chosen

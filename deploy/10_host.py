@@ -1,0 +1,20 @@
+"""The host itself: what every later role stands on."""
+
+from deploy.inputs import run
+from roles.base_system import steps as base_system
+from roles.storage import steps as storage
+
+settings = run.this_host().settings
+
+base_system.install(
+    limit_nofile=settings.limit_nofile,
+    dev_shm_mib=settings.dev_shm_mib,
+    http_proxy=settings.http_proxy,
+    no_proxy=settings.no_proxy,
+)
+# The directories of storage belong to the user that base_system makes.
+storage.install(
+    ray_temp_dir=settings.ray_temp_dir,
+    weights_dir=settings.weights_dir,
+    cache_dir=settings.cache_dir,
+)

@@ -1,0 +1,32 @@
+"""The Ray cluster: the runtime it is made of, its clean-up, its nodes."""
+
+from deploy.inputs import run
+from roles.ray_cleanup import steps as ray_cleanup
+from roles.ray_cluster import steps as ray_cluster
+from roles.ray_cluster.node import NodeConfig
+from roles.serving_runtime import steps as serving_runtime
+
+this = run.this_host()
+settings = this.settings
+node = NodeConfig.from_settings(
+    settings,
+    role="head" if this.is_head else "worker",
+    node_ip=run.node_ip(this.name),
+    head_ip=run.node_ip(run.rack().head.name),
+)
+
+serving_runtime.install(
+    runtime=settings.runtime,
+    lock=run.lock_of(this.name),
+    wheelhouse=settings.runtime_wheelhouse,
+    index_url=settings.runtime_index_url,
+    cpu_torch_index_url=settings.runtime_cpu_torch_index_url,
+    http_proxy=settings.http_proxy,
+    no_proxy=settings.no_proxy,
+)
+ray_cleanup.install(ray_temp_dir=settings.ray_temp_dir, min_age_minutes=settings.clean_ray_min_age_minutes)
+# The head first: a worker waits for its head, and its Ray token is the head's.
+if this.is_head:
+    ray_cluster.install_head(node)
+else:
+    ray_cluster.install_worker(node, head=run.head())

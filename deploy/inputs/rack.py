@@ -1,0 +1,114 @@
+"""The rack a run is about: its hosts with their settings, and its models.
+
+This is the one place that reads ``host.data`` and, for the model list, the environment.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pydantic import ValidationError
+from pyinfra.api.host import Host
+from pyinfra.api.inventory import Inventory
+from pyinfra.connectors.fake import FakeConnectorData
+from pyinfra.connectors.ssh import connector_data_meta
+
+from roles import field_errors
+from roles.errors import InputError
+from roles.model_serving import model_list
+from roles.model_serving.list_source import Source, choose_source
+from roles.model_serving.model import Model
+from roles.settings import Settings
+
+# Data of pyinfra's own that may stand beside ours.
+PYINFRA_DATA = frozenset(connector_data_meta) | frozenset(FakeConnectorData.__annotations__)
+NO_SUCH_SETTING = "; docs/settings.md lists the settings"
+
+
+@dataclass(frozen=True)
+class RackHost:
+    """One host of the inventory and what is set for it."""
+
+    name: str
+    is_head: bool
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Rack:
+    """All hosts of the inventory, also those a ``--limit`` leaves out, and the models they serve."""
+
+    hosts: tuple[RackHost, ...]
+    models: tuple[Model, ...]
+    models_source: Source
+
+    @cached_property
+    def head(self) -> RackHost:
+        return next(host for host in self.hosts if host.is_head)
+
+    def host(self, name: str) -> RackHost:
+        return next(host for host in self.hosts if host.name == name)
+
+
+def load_rack(inventory: Inventory, environ: Mapping[str, str]) -> Rack:
+    """Read and check the inventory, then its model list.
+
+    Raises:
+        InputError: with every problem of the inventory or, when it has none, of the model list.
+    """
+    hosts = _hosts(inventory)
+    head = next(host for host in inventory if "head" in host.groups)
+    source = choose_source(
+        inventory.get_override_data().get("models_file"), _inventory_data(head).get("models_file"), environ
+    )
+    remove_all = any(host.settings.remove_all for host in hosts)
+    return Rack(hosts, model_list.load(source, remove_all=remove_all), source)
+
+
+def settings_of(host_name: str, data: Mapping[str, Any]) -> Settings:
+    """Validate one host's data.
+
+    Raises:
+        InputError: with one line per wrong value, each naming the host and the setting.
+    """
+    ours = {key: value for key, value in data.items() if not key.startswith("_") and key not in PYINFRA_DATA}
+
+    def where(path: field_errors.Path) -> str:
+        return ": ".join(part for part in (host_name, field_errors.path(path)) if part)
+
+    try:
+        return Settings(**ours)
+    except ValidationError as error:
+        raise InputError(field_errors.lines(error, where, Settings.model_fields, unknown=NO_SUCH_SETTING)) from None
+
+
+def _hosts(inventory: Inventory) -> tuple[RackHost, ...]:
+    problems = list(_group_problems(list(inventory)))
+    hosts = []
+    for host in inventory:
+        try:
+            hosts.append(RackHost(host.name, "head" in host.groups, settings_of(host.name, host.data.dict())))
+        except InputError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise InputError(problems)
+    return tuple(hosts)
+
+
+def _group_problems(hosts: Sequence[Host]) -> Iterator[str]:
+    heads = [host.name for host in hosts if "head" in host.groups]
+    if len(heads) != 1:
+        found = ", ".join(heads) or "none"
+        yield f"inventory: the group `head` must hold exactly one host, it holds {found}"
+    for host in hosts:
+        groups = {"head", "workers"} & set(host.groups)
+        if not groups:
+            yield f"inventory: {host.name} is in neither of the groups `head` and `workers`: put it into one"
+        elif len(groups) == 2:
+            yield f"inventory: {host.name} is in `head` and in `workers`: leave it in `head`, a head serves models, too"
+
+
+def _inventory_data(host: Host) -> dict[str, Any]:
+    """A host's data without what ``--data`` overrides."""
+    return {**host.inventory.get_data(), **host.group_data, **host.host_data}

@@ -1,0 +1,130 @@
+"""What every deploy file asks: which rack, which of its hosts, what was found there, and may the run go on."""
+
+import os
+from collections.abc import Iterable
+from functools import cache
+
+from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.host import Host
+from pyinfra.api.inventory import Inventory
+from pyinfra.context import host, state
+
+from deploy.inputs.rack import Rack, RackHost, load_rack
+from roles.errors import InputError
+from roles.gateway.config import GatewayConfig, GatewayModel
+from roles.model_serving import capacity
+from roles.preflight import rules as preflight
+from roles.preflight.facts import HostFacts, ReachedAddress
+from roles.preflight.info import HostInfo
+from roles.serving_runtime.lock import Lock, lock_for
+
+
+class StopRunError(PyinfraError):
+    """Ends the run with these lines and exit code 1; pyinfra prints a traceback for errors that are not its own."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        super().__init__("\n    ".join(("the run stops here and no host was changed:", *problems)))
+
+
+@cache
+def _rack_of(inventory: Inventory) -> Rack:
+    try:
+        return load_rack(inventory, os.environ)
+    except InputError as error:
+        raise StopRunError(error.problems) from None
+
+
+def rack() -> Rack:
+    """The rack of this run, read and checked once."""
+    return _rack_of(state.inventory)
+
+
+def this_host() -> RackHost:
+    """The host that this pass of a deploy file is for."""
+    return rack().host(host.name)
+
+
+def head() -> Host:
+    """pyinfra's handle of the head, also when ``--limit`` leaves it out."""
+    return state.inventory.get_host(rack().head.name)
+
+
+# What the first deploy file found, for those after it: pyinfra reads each file for every host before the next file.
+_found: dict[str, HostInfo] = {}
+_problems: list[str] = []
+
+
+def stop_if_unreachable() -> None:
+    """Stop unless every host of the run answered, or ``skip_unreachable`` allows to go on without.
+
+    pyinfra itself would drop such a host and change the others.
+    """
+    missing = sorted(lost.name for lost in state.failed_hosts if not rack().host(lost.name).settings.skip_unreachable)
+    if missing:
+        raise StopRunError(
+            f"{name}: cannot be reached by SSH (the reason stands above); mend it, leave it out with "
+            f"--exclude {name}, or go on without with --data skip_unreachable=true"
+            for name in missing
+        )
+
+
+def look_at_this_host() -> None:
+    """Read what the preflight rules need from this host and note what they say."""
+    this = this_host()
+    info = _found[this.name] = host.get_fact(HostFacts, paths=preflight.paths_of_interest(this.settings))
+    digest, no_lock = _runtime_digest(this)
+    found = preflight.problems(this.name, info, this.settings, is_head=this.is_head, runtime_digest=digest)
+    # On a distribution that is not supported, the missing lock follows from that.
+    _problems.extend(found or no_lock)
+
+
+def _runtime_digest(this: RackHost) -> tuple[str | None, list[str]]:
+    """The digest of the runtime that a host will get, or why there is none."""
+    try:
+        return lock_of(this.name).digest, []
+    except InputError as error:
+        return None, [f"{this.name}: {problem}" for problem in error.problems]
+
+
+def stop_on_problems() -> None:
+    """Stop with every problem of every host, and of models that no host could run."""
+    hosts = [
+        capacity.HostCapacity(
+            each.name, each.settings.num_cpus or _cpus_found(each.name), each.settings.gpus, each.settings.gpu_model
+        )
+        for each in rack().hosts
+    ]
+    problems = [*_problems, *capacity.problems(rack().models, hosts, rack().models_source)]
+    if problems:
+        raise StopRunError(dict.fromkeys(problems))
+
+
+def _cpus_found(name: str) -> int | None:
+    return _found[name].cpus or None if name in _found else None
+
+
+def lock_of(name: str) -> Lock:
+    """The lock of the runtime that this host is set to run."""
+    info = _found[name]
+    return lock_for(rack().host(name).settings.runtime, info.machine, info.python_version)
+
+
+@cache
+def node_ip(name: str) -> str:
+    """The address Ray uses on a host: ``node_ip``, or the one this run reached it at."""
+    return rack().host(name).settings.node_ip or state.inventory.get_host(name).get_fact(ReachedAddress, _sudo=False)
+
+
+def gateway_config() -> GatewayConfig:
+    settings = rack().head.settings
+    return GatewayConfig(
+        bind=settings.gateway_bind,
+        port=settings.gateway_port,
+        serve_port=settings.serve_port,
+        maxconn=settings.gateway_maxconn,
+        max_body_kib=settings.gateway_max_body_kib,
+    )
+
+
+def gateway_models() -> tuple[GatewayModel, ...]:
+    return tuple(GatewayModel(model.route_prefix, model.model_id, model.slug) for model in rack().models)

@@ -1,0 +1,3 @@
+"""What all hosts of all inventories share. Every setting with its default: docs/settings.md."""
+
+runtime = "cuda"

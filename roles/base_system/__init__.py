@@ -1,0 +1,1 @@
+"""What every host needs: packages, the user, directories, limits, time."""

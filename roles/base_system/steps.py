@@ -1,0 +1,100 @@
+"""Puts on every host what all other roles stand on. Safe to repeat: each operation compares first."""
+
+from dataclasses import dataclass
+
+from pyinfra.api.deploy import deploy
+from pyinfra.operations import files, server
+
+from roles.base_system import packages, shared_memory, tmpfiles
+
+USER = "rayrack"
+TMPFILES = "/etc/tmpfiles.d/rayrack.conf"
+APT_PROXY = "/etc/apt/apt.conf.d/80rayrack-proxy"
+# The kernel's own ceiling for a process (fs.nr_open): a service limit above it needs the ceiling raised.
+KERNEL_NOFILE_MAX = 1_048_576
+
+PACKAGES = (
+    "ca-certificates",
+    "cron",
+    "procps",  # sysctl, and ps and top for whoever looks at a host
+    "systemd-timesyncd | time-daemon",  # chrony, ntpsec and the like are left alone
+)
+
+
+@dataclass(frozen=True)
+class AptProxy:
+    """What the template of apt's proxy file is rendered with."""
+
+    url: str
+    direct_hosts: tuple[str, ...]
+
+
+@deploy("Base system")
+def install(*, limit_nofile: int, dev_shm_mib: int | None, http_proxy: str | None, no_proxy: str) -> None:
+    """Packages, the service user, directories, the kernel's ceiling of open files, and the size of /dev/shm.
+
+    The limits themselves stand in the units; ``limit_nofile`` is here for the ceiling above them.
+    """
+    _apt_proxy(http_proxy, no_proxy)
+    packages.present(name="Packages every host needs", packages=PACKAGES)
+    server.user(  # noqa: S604 - the user's shell, not a shell command
+        name=f"Service user {USER}",
+        user=USER,
+        system=True,
+        home="/var/lib/rayrack",
+        create_home=False,  # tmpfiles.d makes it
+        ensure_home=False,
+        shell="/usr/sbin/nologin",
+        comment="rayrack services",
+    )
+    files.template(
+        name="Declare rayrack's directories",
+        src="templates/base_system/etc/tmpfiles.d/rayrack.conf.j2",
+        dest=TMPFILES,
+        user="root",
+        group="root",
+        mode="644",
+        create_remote_dir=False,
+        account=USER,
+    )
+    tmpfiles.applied(name="Directories as declared", path=TMPFILES)
+    if limit_nofile > KERNEL_NOFILE_MAX:
+        server.sysctl(
+            name="Kernel's ceiling of open files",
+            key="fs.nr_open",
+            value=limit_nofile,
+            persist=True,
+            persist_file="/etc/sysctl.d/60-rayrack.conf",
+        )
+    _dev_shm(dev_shm_mib)
+
+
+def _apt_proxy(http_proxy: str | None, no_proxy: str) -> None:
+    if http_proxy is None:
+        files.file(name="No proxy for apt", path=APT_PROXY, present=False)
+        return
+    files.template(
+        name="Proxy for apt",
+        src="templates/base_system/etc/apt/apt.conf.d/80rayrack-proxy.j2",
+        dest=APT_PROXY,
+        user="root",
+        group="root",
+        mode="644",
+        create_remote_dir=False,
+        proxy=AptProxy(http_proxy, tuple(entry.strip() for entry in no_proxy.split(",") if entry.strip())),
+    )
+
+
+def _dev_shm(mib: int | None) -> None:
+    if mib is None:
+        files.line(
+            name="Shared memory as the system has it at boot", path="/etc/fstab", line=r".*,x-rayrack .*", present=False
+        )
+        return
+    files.line(
+        name="Size of shared memory at boot",
+        path="/etc/fstab",
+        line=r"^[^#[:space:]]*[[:space:]]*/dev/shm[[:space:]].*$",
+        replace=shared_memory.fstab_line(mib),
+    )
+    shared_memory.resized(name="Size of shared memory now", mib=mib)

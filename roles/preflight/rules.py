@@ -1,0 +1,130 @@
+"""What a host must be like before anything on it is changed. Pure: no pyinfra."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from roles.preflight.info import HostInfo, Listener
+from roles.settings import Settings, port_range
+from roles.storage import rules as storage
+
+# Distribution and release, as os-release(5) says them.
+SUPPORTED = {("debian", "12"), ("debian", "13"), ("ubuntu", "24.04")}
+TOO_OLD = {
+    ("ubuntu", "22.04"): "its Python 3.10, systemd 249 and HAProxy 2.4 are too old",
+    ("debian", "11"): "its Python 3.9, systemd 247 and HAProxy 2.2 are too old",
+}
+MACHINES = ("x86_64", "aarch64")
+PYTHON_MIN, PYTHON_MAX = (3, 11), (3, 13)
+SYSTEMD_MIN = 252
+
+RUNTIME_DIR = "/opt/rayrack/runtime"
+# Settings that name a directory of the service user's.
+DIRECTORIES = ("ray_temp_dir", "weights_dir", "cache_dir")
+# "::" takes IPv4 connections too, unless a program asks otherwise (ipv6(7), bindv6only).
+ANY_ADDRESS = frozenset({"*", "0.0.0.0", "::"})  # noqa: S104 - compared, not bound
+
+HEAD_PORTS = (
+    ("gcs_port", "*"),
+    ("ray_client_port", "*"),
+    ("dashboard_port", "127.0.0.1"),
+    ("serve_port", "127.0.0.1"),
+    ("serve_metrics_port", "*"),
+    ("serve_stats_port", "*"),
+)
+NODE_PORTS = (
+    ("node_manager_port", "*"),
+    ("object_manager_port", "*"),
+    ("dashboard_agent_port", "*"),
+    ("dashboard_agent_grpc_port", "*"),
+    ("runtime_env_agent_port", "*"),
+    ("metrics_port", "*"),
+)
+NODE_PORT_RANGES = ("worker_ports", "direct_ingress_ports")
+
+
+@dataclass(frozen=True)
+class WantedPorts:
+    """Ports that rayrack will listen on: from ``low`` to ``high``, both included, on ``address``."""
+
+    setting: str
+    address: str
+    low: int
+    high: int
+
+    def meets(self, listener: Listener) -> bool:
+        same_address = self.address == listener.address or bool(ANY_ADDRESS & {self.address, listener.address})
+        return self.low <= listener.port <= self.high and same_address
+
+
+def paths_of_interest(settings: Settings) -> tuple[str, ...]:
+    """The paths whose disks the rules look at."""
+    return (RUNTIME_DIR, *(getattr(settings, setting) for setting in DIRECTORIES))
+
+
+def problems(
+    host_name: str, info: HostInfo, settings: Settings, *, is_head: bool, runtime_digest: str | None = None
+) -> list[str]:
+    """Everything that forbids to change this host, one line each.
+
+    Args:
+        runtime_digest: of the runtime the host will get; installed already, it needs no more room.
+    """
+    if info.failure:
+        return [f"{host_name}: {info.failure}"]
+    # On a system of another kind the rest says nothing of use.
+    if system := list(_system(info)):
+        return [f"{host_name}: {line}" for line in system]
+    by_path = {disk.path: disk for disk in info.disks}
+    directories = [
+        storage.directory_problem(host_name, setting, by_path[getattr(settings, setting)]) for setting in DIRECTORIES
+    ]
+    needs = _needs(settings, runtime_installed=runtime_digest in info.runtimes)
+    return [
+        *(f"{host_name}: {line}" for line in _ports(info.listeners, wanted_ports(settings, is_head=is_head))),
+        *(problem for problem in directories if problem),
+        *storage.problems(host_name, info.disks, needs, settings.disk_used_max_percent),
+    ]
+
+
+def _system(info: HostInfo) -> Iterator[str]:
+    release = (info.os_id, info.os_version)
+    if release not in SUPPORTED:
+        why = f": {TOO_OLD[release]}" if release in TOO_OLD else ""
+        yield f"{info.os_name} is not supported{why}; use Debian 12, Debian 13 or Ubuntu 24.04"
+        return
+    if info.machine not in MACHINES:
+        yield f"machine type {info.machine} is not supported; use {' or '.join(MACHINES)}"
+    if not PYTHON_MIN <= tuple(int(part) for part in info.python_version.split(".")[:2]) <= PYTHON_MAX:
+        yield f"/usr/bin/python3 is {info.python_version}, must be 3.11 to 3.13: make it the distribution's own again"
+    if info.systemd_version is None:
+        yield "is not run by systemd, which runs all services; use a host where systemd is PID 1"
+    elif info.systemd_version < SYSTEMD_MIN:
+        yield f"systemd is {info.systemd_version}, must be {SYSTEMD_MIN} or newer"
+
+
+def wanted_ports(settings: Settings, *, is_head: bool) -> list[WantedPorts]:
+    """What rayrack listens on, on a head or on a worker."""
+    single = [("gateway_port", settings.gateway_bind), *HEAD_PORTS, *NODE_PORTS] if is_head else NODE_PORTS
+    ranges = [(setting, *port_range(getattr(settings, setting))) for setting in NODE_PORT_RANGES]
+    return [
+        *(WantedPorts(setting, address, port := getattr(settings, setting), port) for setting, address in single),
+        *(WantedPorts(setting, "*", low, high) for setting, low, high in ranges),
+    ]
+
+
+def _ports(listeners: Sequence[Listener], wanted: Sequence[WantedPorts]) -> Iterator[str]:
+    foreign = [listener for listener in listeners if not listener.is_ours]
+    for ports in wanted:
+        taken = sorted({(taker.port, str(taker)) for taker in foreign if ports.meets(taker)})
+        for port, taker in taken:
+            yield f"port {port} ({ports.setting}) is taken by {taker}; stop it or set another {ports.setting}"
+
+
+def _needs(settings: Settings, *, runtime_installed: bool) -> list[storage.Need]:
+    runtime_gib = 0 if runtime_installed else settings.min_free_gib_runtime
+    return [
+        storage.Need(settings.ray_temp_dir, settings.min_free_gib_ray, "min_free_gib_ray"),
+        storage.Need(RUNTIME_DIR, runtime_gib, "min_free_gib_runtime"),
+        storage.Need(settings.weights_dir, settings.min_free_gib_weights, "min_free_gib_weights"),
+        storage.Need(settings.cache_dir, 0, None),
+    ]

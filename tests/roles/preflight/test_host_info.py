@@ -1,0 +1,80 @@
+"""The program that looks at a host, run as the fact runs it."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roles.preflight.host import host_info
+
+# As the kernel writes it: 127.0.0.1:8000 listening, and a connection that is none of our business.
+TCP = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0
+   1: 0100007F:1F40 0100007F:D431 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 20 4 30 10 -1
+"""
+
+
+def test_only_listening_sockets_are_read_from_the_kernels_table() -> None:
+    assert list(host_info.listening(TCP)) == [("4711", "127.0.0.1", 8000)]
+
+
+@given(st.ip_addresses(v=4))
+def test_every_ipv4_address_is_read(address: object) -> None:
+    packed = socket.inet_pton(socket.AF_INET, str(address))
+    assert host_info.address(packed[::-1].hex().upper()) == str(address)
+
+
+@given(st.ip_addresses(v=6))
+def test_every_ipv6_address_is_read(address: object) -> None:
+    packed = socket.inet_pton(socket.AF_INET6, str(address))
+    text = "".join(packed[at : at + 4][::-1].hex().upper() for at in range(0, 16, 4))
+    assert host_info.address(text) == socket.inet_ntop(socket.AF_INET6, packed).removeprefix("::ffff:")
+
+
+def test_a_listening_socket_is_found_with_its_process() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        (found,) = [entry for entry in host_info.listeners() if entry["port"] == port]
+    assert (found["address"], found["pid"]) == ("127.0.0.1", os.getpid())
+    assert found["process"] == Path("/proc/self/comm").read_text().strip()
+
+
+def test_an_ipv6_listener_on_all_addresses_is_found() -> None:
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as server:
+        port = server.getsockname()[1]
+        assert "::" in [entry["address"] for entry in host_info.listeners() if entry["port"] == port]
+
+
+def test_the_unit_of_a_process_is_the_innermost_service() -> None:
+    assert host_info.unit_of("0::/system.slice/rayrack-head.service\n") == "rayrack-head.service"
+    assert host_info.unit_of("0::/user.slice/user-0.slice/user@0.service/app.slice/x.scope\n") == "x.scope"
+    model = "/system.slice/system-rayrack\\x2dmodel.slice/rayrack-model@tiny.service"
+    assert (
+        host_info.unit_of(f"12:pids:/elsewhere.service\n1:name=systemd:{model}\n0::/\n") == "rayrack-model@tiny.service"
+    )
+    assert host_info.unit_of("0::/\n") is None
+
+
+def test_os_release_is_read_with_and_without_quotes() -> None:
+    text = '# comment\nID=ubuntu\nVERSION_ID="24.04"\nPRETTY_NAME="Ubuntu 24.04.1 LTS"\n\n'
+    assert host_info.os_release(text) == {
+        "ID": "ubuntu",
+        "VERSION_ID": "24.04",
+        "PRETTY_NAME": "Ubuntu 24.04.1 LTS",
+    }
+
+
+def test_models_are_those_with_an_env_file_and_overrides_are_none() -> None:
+    names = ["a.env", "a.override.env", "qwen2.5.env", "notes.txt"]
+    matches = (host_info.MODEL_ENV.fullmatch(name) for name in names)
+    assert [match["slug"] for match in matches if match] == ["a", "qwen2.5"]
+
+
+def test_it_uses_the_standard_library_only() -> None:
+    source = Path(host_info.__file__).read_text()
+    imported = {line.split()[1].split(".")[0] for line in source.splitlines() if line.startswith(("import ", "from "))}
+    assert imported <= sys.stdlib_module_names

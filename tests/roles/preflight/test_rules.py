@@ -1,0 +1,197 @@
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from roles.preflight.info import HostInfo, Listener
+from roles.preflight.rules import paths_of_interest, problems
+from roles.settings import Settings
+from roles.storage.rules import GIB, Disk
+
+SETTINGS = Settings()
+
+
+def disk(path: str, *, free_gib: int = 500, **fields: Any) -> Disk:
+    values: dict[str, Any] = {
+        "kind": "absent",
+        "owner": None,
+        "device": 1,
+        "mount_point": "/",
+        "fs_type": "ext4",
+        "read_only": False,
+        "size_bytes": 1000 * GIB,
+        "used_bytes": 0,
+        "free_bytes": free_gib * GIB,
+        "inodes": 0,
+        "inodes_free": 0,
+    }
+    return Disk(path, **{**values, **fields})
+
+
+GOOD = HostInfo(
+    os_id="debian",
+    os_version="12",
+    os_name="Debian GNU/Linux 12 (bookworm)",
+    machine="x86_64",
+    python_version="3.11.2",
+    systemd_version=252,
+    cpus=64,
+    memory_mib=500_000,
+    disks=tuple(disk(path) for path in paths_of_interest(SETTINGS)),
+)
+
+
+def found(info: HostInfo, *, is_head: bool = True, digest: str | None = None, **settings: Any) -> list[str]:
+    return problems("gpu-01", info, Settings(**settings), is_head=is_head, runtime_digest=digest)
+
+
+def listening(port: int, address: str = "0.0.0.0", unit: str | None = "nginx.service") -> HostInfo:
+    return replace(GOOD, listeners=(Listener(address, port, 123, "nginx", unit),))
+
+
+def test_a_good_host_has_no_problems() -> None:
+    assert found(GOOD) == []
+
+
+@pytest.mark.parametrize(("os_id", "version"), [("debian", "12"), ("debian", "13"), ("ubuntu", "24.04")])
+def test_supported_distributions(os_id: str, version: str) -> None:
+    assert found(replace(GOOD, os_id=os_id, os_version=version)) == []
+
+
+def test_ubuntu_22_04_is_refused_in_one_line_that_says_why() -> None:
+    info = replace(
+        GOOD,
+        os_id="ubuntu",
+        os_version="22.04",
+        os_name="Ubuntu 22.04.5 LTS",
+        python_version="3.10.12",
+        systemd_version=249,
+    )
+    assert found(info) == [
+        "gpu-01: Ubuntu 22.04.5 LTS is not supported: its Python 3.10, systemd 249 and HAProxy 2.4 are too old; "
+        "use Debian 12, Debian 13 or Ubuntu 24.04"
+    ]
+
+
+@pytest.mark.parametrize(("os_id", "version"), [("debian", ""), ("fedora", "43"), ("linuxmint", "22"), ("", "")])
+def test_other_distributions_are_refused(os_id: str, version: str) -> None:
+    (line,) = found(replace(GOOD, os_id=os_id, os_version=version, os_name="Something Else"))
+    assert line == "gpu-01: Something Else is not supported; use Debian 12, Debian 13 or Ubuntu 24.04"
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"machine": "riscv64"}, "machine type riscv64 is not supported"),
+        ({"python_version": "3.10.1"}, "/usr/bin/python3 is 3.10.1, must be 3.11 to 3.13"),
+        ({"python_version": "3.14.0"}, "/usr/bin/python3 is 3.14.0, must be 3.11 to 3.13"),
+        ({"systemd_version": None}, "is not run by systemd"),
+        ({"systemd_version": 249}, "systemd is 249, must be 252 or newer"),
+    ],
+)
+def test_a_system_that_cannot_run_the_services_is_refused(change: dict[str, Any], line: str) -> None:
+    (problem,) = found(replace(GOOD, **change))
+    assert problem.startswith(f"gpu-01: {line}")
+
+
+def test_a_host_that_could_not_be_looked_at_is_the_one_problem() -> None:
+    assert found(HostInfo(failure="has no python3")) == ["gpu-01: has no python3"]
+
+
+def test_a_port_of_another_program_is_refused_with_its_name_and_unit() -> None:
+    assert found(listening(8000)) == [
+        "gpu-01: port 8000 (gateway_port) is taken by nginx (pid 123, nginx.service); "
+        "stop it or set another gateway_port"
+    ]
+
+
+def test_a_port_held_by_nobody_one_can_see_is_refused_too() -> None:
+    (line,) = found(replace(GOOD, listeners=(Listener("0.0.0.0", 8000),)))
+    assert "is taken by a program that could not be found" in line
+
+
+@pytest.mark.parametrize("unit", ["rayrack-head.service", "rayrack-gateway.service"])
+def test_a_port_of_our_own_services_is_no_problem(unit: str) -> None:
+    assert found(listening(8000, unit=unit)) == []
+
+
+def test_a_worker_needs_no_port_of_the_head() -> None:
+    assert found(listening(8000), is_head=False) == []
+    assert found(listening(6379), is_head=False) == []
+    assert len(found(listening(6380), is_head=False)) == 1
+
+
+def test_another_port_can_be_set() -> None:
+    assert found(listening(8000), gateway_port=8080) == []
+    assert len(found(listening(8080), gateway_port=8080)) == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "taken"), [("127.0.0.1", True), ("0.0.0.0", True), ("::", True), ("10.0.0.5", False), ("::1", False)]
+)
+def test_the_dashboard_is_in_the_way_of_loopback_and_of_all_addresses_only(address: str, taken: bool) -> None:
+    assert bool(found(listening(8265, address))) == taken
+
+
+def test_a_gateway_bound_to_one_address_leaves_the_port_of_others_alone() -> None:
+    assert found(listening(8000, "10.0.0.5"), gateway_bind="10.0.0.9") == []
+    assert len(found(listening(8000, "10.0.0.9"), gateway_bind="10.0.0.9")) == 1
+
+
+def test_a_range_is_refused_for_each_port_taken_in_it() -> None:
+    (line,) = found(listening(20500), is_head=False)
+    assert "port 20500 (worker_ports) is taken by nginx" in line
+
+
+def test_one_program_on_ipv4_and_ipv6_is_one_problem() -> None:
+    both = tuple(Listener(address, 8000, 123, "nginx") for address in ("0.0.0.0", "::"))
+    assert len(found(replace(GOOD, listeners=both))) == 1
+
+
+def test_rays_directory_of_somebody_else_is_refused() -> None:
+    disks = tuple(
+        replace(each, kind="directory", owner="mallory") if each.path == "/tmp/ray" else each for each in GOOD.disks
+    )
+    (line,) = found(replace(GOOD, disks=disks))
+    assert line.startswith("gpu-01: /tmp/ray: belongs to mallory")
+
+
+def test_no_space_is_refused() -> None:
+    disks = tuple(replace(each, free_bytes=40 * GIB) for each in GOOD.disks)
+    (line,) = found(replace(GOOD, disks=disks))
+    assert line.startswith("gpu-01: /: 40.0 GiB free, 50 GiB needed")
+
+
+def test_an_installed_runtime_needs_no_room_again() -> None:
+    disks = tuple(replace(each, free_bytes=40 * GIB) for each in GOOD.disks)
+    info = replace(GOOD, disks=disks, runtimes=("0123456789abcdef",))
+    assert found(info, digest="0123456789abcdef") == []
+    assert len(found(info, digest="fedcba9876543210")) == 1
+
+
+def test_all_problems_of_a_host_come_together() -> None:
+    disks = tuple(replace(each, free_bytes=GIB) for each in GOOD.disks)
+    info = replace(listening(8000), disks=disks)
+    assert len(found(info)) == 2
+
+
+def test_a_host_is_read_from_the_programs_json() -> None:
+    line = json.dumps(
+        {
+            "os_id": "debian",
+            "os_version": "12",
+            "os_name": "Debian",
+            "machine": "x86_64",
+            "python_version": "3.11.2",
+            "systemd_version": None,
+            "cpus": 2,
+            "memory_mib": 1000,
+            "listeners": [{"address": "::", "port": 22, "pid": 1, "process": "sshd", "unit": "ssh.service"}],
+            "runtimes": ["abc"],
+            "model_slugs": ["tiny"],
+        }
+    )
+    info = HostInfo.parse(line, [disk("/")])
+    assert info.listeners == (Listener("::", 22, 1, "sshd", "ssh.service"),)
+    assert (info.runtimes, info.model_slugs, info.disks) == (("abc",), ("tiny",), (disk("/"),))

@@ -1,0 +1,129 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roles.storage.rules import GIB, Disk, Need, directory_problem, problems
+
+RAY, RUNTIME, WEIGHTS = "/tmp/ray", "/opt/rayrack/runtime", "/var/lib/rayrack/models"
+
+
+def disk(path: str, *, free: float, size: float = 100, **fields: Any) -> Disk:
+    """A file system of ``size`` GiB with ``free`` GiB free."""
+    values: dict[str, Any] = {
+        "kind": "directory",
+        "owner": "rayrack",
+        "device": 1,
+        "mount_point": "/",
+        "fs_type": "ext4",
+        "read_only": False,
+        "size_bytes": int(size * GIB),
+        "used_bytes": int((size - free) * GIB),
+        "free_bytes": int(free * GIB),
+        "inodes": 1000,
+        "inodes_free": 900,
+    }
+    return Disk(path, **{**values, **fields})
+
+
+def need(path: str, gib: float) -> Need:
+    names = {RAY: "min_free_gib_ray", RUNTIME: "min_free_gib_runtime", WEIGHTS: "min_free_gib_weights"}
+    return Need(path, gib, names[path])
+
+
+def test_enough_room_is_no_problem() -> None:
+    assert problems("gpu-03", [disk(WEIGHTS, free=20)], [need(WEIGHTS, 20)], 90) == []
+
+
+def test_too_little_room_says_how_much_is_needed_and_which_setting_says_so() -> None:
+    found = problems("gpu-03", [disk(WEIGHTS, free=3.1, size=20)], [need(WEIGHTS, 20)], 90)
+    assert found == [
+        "gpu-03: /var/lib/rayrack/models: 3.1 GiB free, 20 GiB needed (min_free_gib_weights); "
+        "free space or set another min_free_gib_weights"
+    ]
+
+
+def test_needs_on_one_file_system_are_added_up() -> None:
+    disks = [disk(RAY, free=40), disk(RUNTIME, free=40), disk(WEIGHTS, free=40)]
+    needs = [need(RAY, 10), need(RUNTIME, 20), need(WEIGHTS, 20)]
+    assert problems("gpu-03", disks, needs, 90) == [
+        "gpu-03: /: 40.0 GiB free, 50 GiB needed (min_free_gib_runtime 20 for /opt/rayrack/runtime, "
+        "min_free_gib_ray 10 for /tmp/ray, min_free_gib_weights 20 for /var/lib/rayrack/models); "
+        "free space or lower these settings"
+    ]
+
+
+def test_needs_on_different_file_systems_are_not_added_up() -> None:
+    disks = [disk(RAY, free=12), disk(WEIGHTS, free=25, device=2, mount_point="/var")]
+    assert problems("gpu-03", disks, [need(RAY, 10), need(WEIGHTS, 20)], 90) == []
+
+
+def test_a_file_system_that_is_too_full_is_refused_though_there_is_room() -> None:
+    (line,) = problems("gpu-03", [disk(WEIGHTS, free=50, size=1000)], [need(WEIGHTS, 20)], 90)
+    assert line == (
+        "gpu-03: /var/lib/rayrack/models: 95 % full, 90 % allowed (disk_used_max_percent), "
+        "50.0 GiB free for /var/lib/rayrack/models; free space or set another disk_used_max_percent"
+    )
+
+
+def test_too_few_inodes_are_refused() -> None:
+    (line,) = problems("gpu-03", [disk(RAY, free=50, inodes_free=10)], [need(RAY, 1)], 90)
+    assert "99 % of its inodes are used, 90 % allowed" in line
+
+
+def test_a_file_system_without_a_fixed_number_of_inodes_has_enough() -> None:
+    assert problems("gpu-03", [disk(RAY, free=50, inodes=0, inodes_free=0)], [need(RAY, 1)], 90) == []
+
+
+def test_read_only_is_the_only_thing_said_of_a_file_system() -> None:
+    (line,) = problems("gpu-03", [disk(RAY, free=0, read_only=True)], [need(RAY, 10)], 90)
+    assert line == "gpu-03: /tmp/ray: mounted read-only, and /tmp/ray must be written; mount / read-write"
+
+
+def test_a_path_without_a_need_of_its_own_still_needs_a_file_system_that_is_not_full() -> None:
+    assert problems("gpu-03", [disk("/cache", free=50)], [Need("/cache", 0, None)], 90) == []
+    assert len(problems("gpu-03", [disk("/cache", free=5)], [Need("/cache", 0, None)], 90)) == 1
+
+
+gib = st.floats(0, 60)
+
+
+@given(placed=st.lists(st.tuples(st.sampled_from([1, 2]), gib), min_size=3, max_size=3), free=st.tuples(gib, gib))
+def test_refused_is_exactly_a_file_system_with_less_than_all_its_needs(
+    placed: list[tuple[int, float]], free: tuple[float, float]
+) -> None:
+    paths = (RAY, RUNTIME, WEIGHTS)
+    needs = [need(path, gib) for path, (_, gib) in zip(paths, placed, strict=True)]
+    disks = [
+        disk(path, free=free[device - 1], device=device, mount_point=f"/disk{device}")
+        for path, (device, _) in zip(paths, placed, strict=True)
+    ]
+    short = {
+        device
+        for device in {device for device, _ in placed}
+        if int(free[device - 1] * GIB) < sum(gib for on, gib in placed if on == device) * GIB
+    }
+    assert len(problems("gpu-03", disks, needs, 100)) == len(short)
+
+
+@pytest.mark.parametrize("owner", ["rayrack", "root"])
+def test_a_directory_of_the_service_user_or_of_root_is_taken_over(owner: str) -> None:
+    assert directory_problem("gpu-03", "ray_temp_dir", disk(RAY, free=1, owner=owner)) is None
+
+
+def test_a_directory_that_is_not_there_yet_is_no_problem() -> None:
+    assert directory_problem("gpu-03", "ray_temp_dir", disk(RAY, free=1, kind="absent", owner=None)) is None
+
+
+def test_a_directory_of_somebody_else_is_refused() -> None:
+    line = directory_problem("gpu-03", "ray_temp_dir", disk(RAY, free=1, owner="mallory"))
+    assert line is not None
+    assert line.startswith("gpu-03: /tmp/ray: belongs to mallory")
+    assert "set another ray_temp_dir" in line
+
+
+@pytest.mark.parametrize(("kind", "what"), [("link", "a symbolic link"), ("other", "not a directory")])
+def test_what_is_not_a_directory_is_refused(kind: str, what: str) -> None:
+    line = directory_problem("gpu-03", "weights_dir", disk(WEIGHTS, free=1, kind=kind, owner="root"))
+    assert line == f"gpu-03: /var/lib/rayrack/models: is {what}; remove it or set another weights_dir"

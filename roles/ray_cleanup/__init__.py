@@ -1,0 +1,1 @@
+"""Removes the sessions that Ray leaves in its temporary directory."""

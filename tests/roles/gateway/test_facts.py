@@ -1,0 +1,63 @@
+"""What the fact's command prints, read back. The outputs are those of systemd 252."""
+
+import subprocess
+
+from roles.gateway.activation import State
+from roles.gateway.facts import GatewayState
+
+DOWN = """
+ActiveState=inactive
+Id=haproxy.service
+NeedDaemonReload=no
+UnitFileState=masked
+"""
+UP = """ActiveState=active
+Id=rayrack-gateway.service
+NeedDaemonReload=no
+UnitFileState=enabled
+"""
+
+
+def read(text: str) -> State:
+    return GatewayState().process(text.splitlines())
+
+
+def test_a_running_gateway_is_read_with_what_it_says_of_itself() -> None:
+    state = read(UP + DOWN + '{"status":"ok","config":"abc","unit":"def"}')
+    assert state == State(
+        active=True,
+        enabled=True,
+        unit_file_changed=False,
+        distribution_service_active=False,
+        candidate_differs=False,
+        loaded_config="abc",
+        loaded_unit="def",
+    )
+
+
+def test_a_blank_host_has_nothing() -> None:
+    blank = UP.replace("=active", "=inactive").replace("=enabled", "=")
+    state = read(blank + DOWN + "CandidateDiffers=yes")
+    assert (state.active, state.enabled, state.candidate_differs) == (False, False, True)
+    assert (state.loaded_config, state.loaded_unit) == (None, None)
+
+
+def test_a_changed_unit_file_is_seen() -> None:
+    assert read(UP.replace("NeedDaemonReload=no", "NeedDaemonReload=yes") + DOWN).unit_file_changed
+
+
+def test_the_distributions_service_is_not_taken_for_ours() -> None:
+    state = read(UP.replace("=active", "=failed") + DOWN.replace("=inactive", "=activating"))
+    assert (state.active, state.distribution_service_active) == (False, True)
+
+
+def test_what_another_program_says_on_the_port_is_no_configuration_of_ours() -> None:
+    for said in ("{oops", '{"config": 1}', "<html>"):
+        assert read(UP + DOWN + said).loaded_config is None
+
+
+def test_the_command_succeeds_where_nothing_is_installed() -> None:
+    command = GatewayState().command("http://127.0.0.1:1/healthz")
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 0
+    assert "CandidateDiffers=yes" in done.stdout

@@ -1,0 +1,1 @@
+"""What rayrack costs, measured on the lab: ``python -m tests.bench`` (``make bench``)."""

@@ -1,0 +1,34 @@
+"""The runtime in use: complete, and of the versions that pyproject.toml pins."""
+
+import re
+import tomllib
+from pathlib import Path
+
+from tests.hosts.reach import CheckedHost, expect
+
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+CURRENT = "/opt/rayrack/current"
+
+
+def pins(runtime: str) -> dict[str, str]:
+    """Distribution and version of every exact pin of an extra: ``ray[serve,llm]==2.60.0`` is ray, 2.60.0."""
+    requirements = tomllib.loads(PYPROJECT.read_text())["project"]["optional-dependencies"][runtime]
+    found = (re.fullmatch(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?==(\S+)", requirement) for requirement in requirements)
+    return {match[1]: match[2] for match in found if match}
+
+
+def test_current_points_at_a_runtime(host: CheckedHost) -> None:
+    target = host.run("readlink -e %s", CURRENT).stdout.strip()
+    expect(bool(target), f"{host}: {CURRENT} is missing or points at nothing", host.deploy_again)
+    expect(
+        target.startswith("/opt/rayrack/runtime/"),
+        f"{host}: {CURRENT} points at {target}, must be below /opt/rayrack/runtime",
+        host.deploy_again,
+    )
+
+
+def test_versions_are_the_pinned_ones(host: CheckedHost) -> None:
+    pinned = pins(host.rack_host.settings.runtime)
+    installed = host.run_program("versions", *pinned, python=f"{CURRENT}/bin/python")
+    wrong = [f"{name} {installed[name]} instead of {pin}" for name, pin in pinned.items() if installed[name] != pin]
+    expect(not wrong, f"{host}: the runtime has {'; '.join(wrong)}", host.deploy_again)

@@ -1,0 +1,262 @@
+"""The checks of tests/hosts on the lab: green on a healthy rack, and the right ones red for each thing that breaks."""
+
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import DeployedRack
+from tests.lab.lab import ROOT, wait_until
+
+CHECKS_LIMIT_S = 180
+REPAIR_LIMIT_S = 300
+# Ray gives a silent worker up after a minute; then its models start anew.
+RECOVERY_LIMIT_S = 600
+
+
+@dataclass(frozen=True)
+class Breakage:
+    """One thing that goes wrong on a host: the shell command that does it, the one that repairs it, what turns red."""
+
+    what: str
+    host: str
+    broken_by: str
+    repaired_by: str
+    red: frozenset[str]
+
+
+def breakage(what: str, host: str, broken_by: str, repaired_by: str, *red: str) -> Breakage:
+    return Breakage(what, host, broken_by, repaired_by, frozenset(red))
+
+
+STRAY = "/tmp/rayrack-stray.pid"
+BREAKAGES = (
+    breakage(
+        "a directory is open to all",
+        "h1",
+        "chmod 755 /etc/rayrack/secrets",
+        "chmod 700 /etc/rayrack/secrets",
+        "test_path_has_its_owner_and_mode[h1-/etc/rayrack/secrets]",
+    ),
+    breakage(
+        "a secret is readable by all",
+        "h2",
+        "chmod 444 /etc/rayrack/secrets/ray.token",
+        "chmod 400 /etc/rayrack/secrets/ray.token",
+        "test_path_has_its_owner_and_mode[h2-/etc/rayrack/secrets/ray.token]",
+        "test_secrets_are_readable_by_root_alone[h2]",
+    ),
+    breakage(
+        "a file has another owner",
+        "h1",
+        "chown root:root /etc/rayrack/models/tiny-a.env",
+        "chown root:rayrack /etc/rayrack/models/tiny-a.env",
+        "test_path_has_its_owner_and_mode[h1-/etc/rayrack/models/tiny-a.env]",
+    ),
+    breakage(
+        "the cron file is gone",
+        "h2",
+        "mv /etc/cron.d/rayrack-clean /root/rayrack-clean",
+        "mv /root/rayrack-clean /etc/cron.d/rayrack-clean",
+        "test_path_has_its_owner_and_mode[h2-/etc/cron.d/rayrack-clean]",
+    ),
+    breakage(
+        "cron is stopped",
+        "h1",
+        "systemctl stop cron",
+        "systemctl start cron",
+        "test_cron_runs[h1]",
+    ),
+    breakage(
+        "cron is disabled",
+        "h1",
+        "systemctl disable -q cron",
+        "systemctl enable -q cron",
+        "test_cron_comes_back_after_a_reboot[h1]",
+    ),
+    breakage(
+        "the service user can log in",
+        "h2",
+        "usermod --shell /bin/bash rayrack",
+        "usermod --shell /usr/sbin/nologin rayrack",
+        "test_service_user_exists_and_cannot_log_in[h2]",
+    ),
+    breakage(
+        "a unit is disabled",
+        "h2",
+        "systemctl disable -q rayrack-worker",
+        "systemctl enable -q rayrack-worker",
+        "test_unit_is_enabled[h2-rayrack-worker]",
+    ),
+    breakage(
+        "a unit has failed",
+        "h2",
+        "systemd-run -q --unit=rayrack-broken false; sleep 1",
+        "systemctl reset-failed rayrack-broken",
+        "test_no_unit_of_rayrack_has_failed[h2]",
+    ),
+    breakage(
+        "a unit was restarted again and again",
+        "h1",
+        "for i in 1 2 3 4 5; do systemctl kill -s KILL rayrack-gateway; sleep 2.5; done",
+        "systemctl restart rayrack-gateway; sleep 5",
+        "test_unit_does_not_restart_again_and_again[h1-rayrack-gateway]",
+    ),
+    breakage(
+        "the distribution's HAProxy may start",
+        "h1",
+        "rm /etc/systemd/system/haproxy.service && systemctl daemon-reload",
+        "ln -s /dev/null /etc/systemd/system/haproxy.service && systemctl daemon-reload",
+        "test_haproxy_of_the_distribution_stays_off[h1]",
+    ),
+    breakage(
+        "a host program is gone",
+        "h2",
+        "ln -s /opt/rayrack/lib/gone.py /opt/rayrack/bin/gone",
+        "rm /opt/rayrack/bin/gone",
+        "test_host_programs_are_linked[h2]",
+    ),
+    breakage(
+        "root runs a Ray of its own",
+        "h2",
+        f"bash -c 'exec -a ray::Stray sleep 300' >/dev/null 2>&1 </dev/null & echo $! >{STRAY}; sleep 0.5",
+        f"kill $(cat {STRAY}); rm {STRAY}",
+        "test_processes_of_ray_run_as_the_service_user[h2]",
+        "test_processes_of_ray_belong_to_a_unit[h2]",
+    ),
+    breakage(
+        "the dashboard is open to the network",
+        "h1",
+        f"python3 -m http.server --bind $(hostname -I) 8265 >/dev/null 2>&1 </dev/null & echo $! >{STRAY}; sleep 1",
+        f"kill $(cat {STRAY}); rm {STRAY}",
+        "test_dashboard_and_serve_listen_on_loopback_only[h1]",
+    ),
+    breakage(
+        "a host believes in another address than Ray",
+        "h2",
+        "cp -p /etc/rayrack/ray.env /root/ && sed -i '/^RAYRACK_NODE_IP=/s/[0-9.]\\+/192.0.2.1/' /etc/rayrack/ray.env",
+        "cp -p /root/ray.env /etc/rayrack/ray.env && rm /root/ray.env",
+        "test_host_is_a_living_node_of_ray[h2]",
+        "test_ray_has_no_node_outside_the_inventory[h1]",
+    ),
+    breakage(
+        "the runtime in use is one that no deploy made",
+        "h2",
+        "mkdir /srv/elsewhere && mount --bind $(readlink -e /opt/rayrack/current) /srv/elsewhere && "
+        "readlink /opt/rayrack/current >/root/current && ln -sfn /srv/elsewhere /opt/rayrack/current",
+        "ln -sfn $(cat /root/current) /opt/rayrack/current; umount /srv/elsewhere; rmdir /srv/elsewhere",
+        "test_current_points_at_a_runtime[h2]",
+    ),
+    breakage(
+        "the runtime lacks a pinned distribution",
+        "h2",
+        "mv /opt/rayrack/current/lib/python3*/site-packages/ray-*.dist-info /root/",
+        "mv /root/ray-*.dist-info /opt/rayrack/current/lib/python3*/site-packages/",
+        "test_versions_are_the_pinned_ones[h2]",
+    ),
+    breakage(
+        "the gateway is stopped",
+        "h1",
+        "systemctl stop rayrack-gateway",
+        "systemctl start rayrack-gateway; sleep 5",
+        "test_unit_is_active[h1-rayrack-gateway]",
+        "test_gateway_answers[h1]",
+        *(f"test_model_is_listed[h1-{slug}]" for slug in ("tiny-a", "tiny-b", "tiny-embed")),
+        *(f"test_model_answers[h1-{slug}]" for slug in ("tiny-a", "tiny-b", "tiny-embed")),
+    ),
+    breakage(
+        "a model is stopped",
+        "h1",
+        "systemctl stop rayrack-model@tiny-b; sleep 5",
+        "systemctl start rayrack-model@tiny-b; sleep 5",
+        "test_unit_is_active[h1-rayrack-model@tiny-b]",
+        "test_model_is_listed[h1-tiny-b]",
+        "test_model_answers[h1-tiny-b]",
+    ),
+)
+
+
+def outcomes(rack: DeployedRack, report: Path, *arguments: str) -> dict[str, bool]:
+    """Run all checks as an operator does, and tell of each whether it was green."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "tests/hosts",
+        "--inventory",
+        rack.inventory,
+        f"--junitxml={report}",
+        "-q",
+    ]
+    run = subprocess.run(
+        [*command, *arguments],
+        cwd=ROOT,
+        env=rack.lab.environment,
+        capture_output=True,
+        text=True,
+        timeout=CHECKS_LIMIT_S,
+        check=False,
+    )
+    assert run.returncode in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED), run.stdout + run.stderr
+    cases = ElementTree.parse(report).getroot().iter("testcase")
+    return {case.attrib["name"]: case.find("failure") is None and case.find("error") is None for case in cases}
+
+
+def red(rack: DeployedRack, report: Path, *arguments: str) -> set[str]:
+    """The checks that fail."""
+    return {name for name, green in outcomes(rack, report, *arguments).items() if not green}
+
+
+@contextmanager
+def broken(rack: DeployedRack, breakage: Breakage) -> Iterator[None]:
+    try:
+        rack.lab.ssh(breakage.host, breakage.broken_by)
+        yield
+    finally:
+        rack.lab.ssh(breakage.host, breakage.repaired_by, timeout_s=REPAIR_LIMIT_S)
+
+
+@pytest.mark.destructive
+def test_every_check_is_green_on_a_healthy_rack(rack: DeployedRack, tmp_path: Path) -> None:
+    assert red(rack, tmp_path / "report.xml") == set()
+
+
+@pytest.mark.destructive
+@pytest.mark.parametrize("breakage", BREAKAGES, ids=lambda breakage: breakage.what)
+def test_only_the_right_checks_turn_red_when(rack: DeployedRack, tmp_path: Path, breakage: Breakage) -> None:
+    with broken(rack, breakage):
+        assert red(rack, tmp_path / "report.xml") == breakage.red
+
+
+@pytest.mark.destructive
+def test_a_model_that_is_not_in_the_list_turns_its_check_red(rack: DeployedRack, tmp_path: Path) -> None:
+    listed = (ROOT / "inventories/models/lab.yaml").read_text()
+    shorter = tmp_path / "models.yaml"
+    shorter.write_text(listed[: listed.index("  - model_id: tiny-embed")])
+    assert red(rack, tmp_path / "report.xml", "--data", f"models_file={shorter}") == {
+        "test_no_model_is_served_that_is_not_in_the_list[h1]"
+    }
+
+
+@pytest.mark.destructive
+def test_every_check_is_green_again_after_the_repairs(rack: DeployedRack, tmp_path: Path) -> None:
+    assert red(rack, tmp_path / "report.xml") == set()
+
+
+@pytest.mark.long
+@pytest.mark.destructive
+def test_a_worker_that_is_cut_off_turns_its_own_checks_red_and_soon(rack: DeployedRack, tmp_path: Path) -> None:
+    rack.lab.cut(rack.worker)
+    try:
+        seen = outcomes(rack, tmp_path / "report.xml")
+    finally:
+        rack.lab.heal(rack.worker)
+        wait_until(lambda: not red(rack, tmp_path / "after.xml"), "every check is green again", RECOVERY_LIMIT_S)
+    assert not any(green for name, green in seen.items() if "[h2" in name)
+    assert seen["test_unit_is_active[h1-rayrack-head]"]
+    assert seen["test_gateway_answers[h1]"]

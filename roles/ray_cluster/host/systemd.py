@@ -36,7 +36,11 @@ def stopping(text: str) -> None:
 def pending_job(unit: str) -> str | None:
     """The type of the job systemd has queued or running for a unit (``restart``, ``stop``, ``start``), or None."""
     listing = subprocess.run(
-        ["systemctl", "list-jobs", "--no-legend", "--plain", unit], capture_output=True, text=True, timeout=10, check=False
+        ["systemctl", "list-jobs", "--no-legend", "--plain", unit],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
     )
     for line in listing.stdout.splitlines():
         fields = line.split()  # JOB UNIT TYPE STATE

@@ -1,0 +1,59 @@
+"""From what a host has to a node that runs what was rendered, in as few commands as it takes. Pure: no pyinfra.
+
+It looks at the state and not at what this run changed, so that a run also finishes one that was interrupted.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from roles.ray_cluster.node import Role
+
+TARGET = "rayrack.target"
+UNITS: dict[Role, str] = {"head": "rayrack-head.service", "worker": "rayrack-worker.service"}
+UNIT_DIR = "/etc/systemd/system"
+
+
+@dataclass(frozen=True)
+class UnitState:
+    """What systemd says of a unit."""
+
+    active: bool
+    enabled: bool
+    file_changed: bool
+    """The unit file on disk is newer than what systemd has read."""
+    exists: bool
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """What a host has of one role's node."""
+
+    units: dict[str, UnitState]
+    outdated: tuple[str, ...]
+    """The inputs that have changed since the node was started: see ``ray_node outdated``."""
+
+
+def commands(state: NodeState, role: Role) -> Iterator[str]:
+    """The shell commands that are left to do; none when the node already runs as rendered."""
+    unit = UNITS[role]
+    other = UNITS["worker" if role == "head" else "head"]
+    if state.units[other].exists:
+        yield f"systemctl disable --now {other}; rm -f {UNIT_DIR}/{other} && systemctl daemon-reload"
+    elif any(each.file_changed for each in state.units.values()):
+        yield "systemctl daemon-reload"
+    to_enable = [name for name in (unit, TARGET) if not state.units[name].enabled]
+    if to_enable:
+        yield f"systemctl enable --quiet {' '.join(to_enable)}"
+    if state.outdated or state.units[unit].file_changed or not state.units[unit].active:
+        # Not `start`: that does nothing to a unit that waits to be started again.
+        yield f"systemctl restart {unit} || {{ {_reason(unit)}; exit 1; }}"
+    if not state.units[TARGET].active:
+        yield f"systemctl start {TARGET}"
+
+
+def _reason(unit: str) -> str:
+    """The line of the journal that says why a start failed."""
+    return (
+        f"journalctl -u {unit} -n 50 -o cat --no-pager | grep '^failed: ' | tail -n 1 >&2; "
+        f"echo '{unit} did not start: see journalctl -u {unit}' >&2"
+    )

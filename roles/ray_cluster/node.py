@@ -1,0 +1,67 @@
+"""A Ray node as the operator's side sees it: what its unit and its env file are rendered from."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from roles.settings import Settings, port_range
+
+Role = Literal["head", "worker"]
+
+# The unit file has these; every other field is a RAYRACK_ variable of /etc/rayrack/ray.env.
+_UNIT_FIELDS = ("limit_nofile", "limit_memlock")
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """One host's node. The fields after ``head_ip`` are those of ``roles.settings.Settings``."""
+
+    role: Role
+    node_ip: str
+    head_ip: str
+    runtime: Literal["cuda", "cpu"]
+    ray_temp_dir: str
+    weights_dir: str
+    cache_dir: str
+    num_cpus: int | None
+    gpus: int
+    object_store_memory_mib: int | None
+    gcs_port: int
+    dashboard_port: int
+    serve_port: int
+    node_manager_port: int
+    object_manager_port: int
+    ray_client_port: int
+    dashboard_agent_port: int
+    dashboard_agent_grpc_port: int
+    runtime_env_agent_port: int
+    metrics_port: int
+    serve_metrics_port: int
+    serve_stats_port: int
+    worker_ports: str
+    direct_ingress_ports: str
+    limit_nofile: int
+    limit_memlock: str
+
+    @classmethod
+    def from_settings(cls, settings: Settings, *, role: Role, node_ip: str, head_ip: str) -> "NodeConfig":
+        """The node of a host with these settings. ``node_ip`` is its address for Ray, ``head_ip`` the head's."""
+        own = ("role", "node_ip", "head_ip")
+        taken = {field.name: getattr(settings, field.name) for field in fields(cls) if field.name not in own}
+        taken["gpus"] = 0 if settings.runtime == "cpu" else settings.gpus
+        return cls(role=role, node_ip=node_ip, head_ip=head_ip, **taken)
+
+    @property
+    def unit(self) -> str:
+        return f"rayrack-{self.role}.service"
+
+    @property
+    def direct_ingress_port_limits(self) -> tuple[int, int]:
+        return port_range(self.direct_ingress_ports)
+
+    def variables(self) -> Iterator[tuple[str, str]]:
+        """The ``RAYRACK_`` variables of the env file, values as JSON. No value of the settings can hold a quote."""
+        for field in fields(self):
+            if field.name not in _UNIT_FIELDS:
+                yield f"RAYRACK_{field.name.upper()}", json.dumps(getattr(self, field.name))

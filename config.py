@@ -1,5 +1,3 @@
 """pyinfra's settings for every run from this directory (https://docs.pyinfra.com/en/3.x/config.html)."""
 
 REQUIRE_PYINFRA_VERSION = "==3.10.0"
-# Roles write below /etc and /opt: an ordinary SSH user becomes root, root stays root.
-SUDO = True

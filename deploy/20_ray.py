@@ -27,6 +27,6 @@ serving_runtime.install(
 ray_cleanup.install(ray_temp_dir=settings.ray_temp_dir, min_age_minutes=settings.clean_ray_min_age_minutes)
 # The head first: a worker waits for its head, and its Ray token is the head's.
 if this.is_head:
-    ray_cluster.install_head(node)
+    ray_cluster.install_head(node=node)
 else:
-    ray_cluster.install_worker(node, head=run.head())
+    ray_cluster.install_worker(node=node, head=run.head())

@@ -3,11 +3,7 @@
 from deploy.inputs import run
 from roles.model_serving import steps as model_serving
 
-this = run.this_host()
-
 # Engines run on every node, wherever Ray puts them.
 model_serving.install_engine_environment()
-if this.is_head:
-    model_serving.install(
-        models=run.rack().models, weights_dir=this.settings.weights_dir, cache_dir=this.settings.cache_dir
-    )
+if run.this_host().is_head:
+    model_serving.install(models=run.rack().models)

@@ -26,6 +26,7 @@ def install(*, programs: Sequence[Path], modules: Sequence[Path] = ()) -> list[O
             user="root",
             group="root",
             mode="755" if source in programs else "644",
+            create_remote_dir=False,
         )
         for source in (*modules, *programs)
     ]

@@ -94,8 +94,17 @@ class Settings(BaseModel):
     @field_validator("node_ip")
     @classmethod
     def _node_ip_is_an_address(cls, value: str | None) -> str | None:
+        return None if value is None else cls._address(value)
+
+    @field_validator("gateway_bind")
+    @classmethod
+    def _gateway_bind_is_an_address(cls, value: str) -> str:
+        return value if value == "*" else cls._address(value)
+
+    @staticmethod
+    def _address(value: str) -> str:
         try:
-            return None if value is None else str(ipaddress.ip_address(value))
+            return str(ipaddress.ip_address(value))
         except ValueError:
             raise ValueError(f"must be an IPv4 or IPv6 address, not {shown(value)}") from None
 

@@ -8,6 +8,7 @@ from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host
 from pyinfra.api.inventory import Inventory
 from pyinfra.context import host, state
+from pyinfra.facts.server import User
 
 from deploy.inputs.rack import Rack, RackHost, load_rack
 from roles.errors import InputError
@@ -46,7 +47,15 @@ def this_host() -> RackHost:
 
 def head() -> Host:
     """pyinfra's handle of the head, also when ``--limit`` leaves it out."""
-    return state.inventory.get_host(rack().head.name)
+    head = state.inventory.get_host(rack().head.name)
+    become_root(head)
+    return head
+
+
+def become_root(each: Host) -> None:
+    """An ordinary SSH user takes sudo from here on; root goes without, as many hosts have no sudo then."""
+    if each.data.get("_sudo") is None:
+        each.data._sudo = each.get_fact(User, _sudo=False) != "root"
 
 
 # What the first deploy file found, for those after it: pyinfra reads each file for every host before the next file.
@@ -71,6 +80,7 @@ def stop_if_unreachable() -> None:
 def look_at_this_host() -> None:
     """Read what the preflight rules need from this host and note what they say."""
     this = this_host()
+    become_root(host)
     info = _found[this.name] = host.get_fact(HostFacts, paths=preflight.paths_of_interest(this.settings))
     digest, no_lock = _runtime_digest(this)
     found = preflight.problems(this.name, info, this.settings, is_head=this.is_head, runtime_digest=digest)
@@ -127,4 +137,7 @@ def gateway_config() -> GatewayConfig:
 
 
 def gateway_models() -> tuple[GatewayModel, ...]:
-    return tuple(GatewayModel(model.route_prefix, model.model_id, model.slug) for model in rack().models)
+    return tuple(
+        GatewayModel(route_prefix=model.route_prefix, model_id=model.model_id, slug=model.slug)
+        for model in rack().models
+    )

@@ -1,0 +1,130 @@
+"""One systemd unit and one env file for each model of the list, on the head; and a last step that waits for all."""
+
+import hashlib
+import io
+import shlex
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+from pyinfra.api.arguments import ConnectorArguments
+from pyinfra.api.command import FileUploadCommand, PyinfraCommand, StringCommand
+from pyinfra.api.deploy import deploy
+from pyinfra.api.host import Host
+from pyinfra.api.operation import operation
+from pyinfra.api.state import State
+from pyinfra.connectors.util import CommandOutput
+from pyinfra.context import host
+from pyinfra.operations import files, systemd
+
+from roles import host_programs
+from roles.model_serving import env_file
+from roles.model_serving.facts import ModelUnit, ModelUnits
+from roles.model_serving.model import Model
+
+HOST = Path(__file__).parent / "host"
+ENV_DIR = "/etc/rayrack/models"
+UNIT = "rayrack-model@.service"
+MODEL_UNITS = f"{host_programs.BIN}/model_units"
+ENGINE_ENVIRONMENT = f"{host_programs.LIB}/engine_environment/sitecustomize.py"
+
+
+@deploy("Secrets of engines")
+def install_engine_environment() -> None:
+    """On every node: what reads a model's secrets into the environment of its engines there."""
+    files.put(
+        name="Program that gives engines their secrets",
+        src=str(HOST / "engine_environment/sitecustomize.py"),
+        dest=ENGINE_ENVIRONMENT,
+        user="root",
+        group="root",
+        mode="644",
+    )
+
+
+@deploy("Model serving")
+def install(*, models: Sequence[Model]) -> None:
+    """On the head: programs, unit, and a running unit for each model of ``models``; any other model is removed.
+
+    Touches only the units of models whose settings have changed, and waits for removals only: ``wait_until_ready`` is
+    the last step of a run, so that a model that fails does not keep the rest of the rack from being deployed.
+    """
+    host_programs.install(
+        programs=[HOST / f"{name}.py" for name in ("model_unit", "model_units")],
+        modules=[
+            HOST / f"{name}.py"
+            for name in ("app_state", "cluster_room", "model_host", "model_start", "serve_api", "serve_app")
+        ],
+    )
+    unit = files.template(
+        name=f"Unit {UNIT}",
+        src=f"templates/model_serving/etc/systemd/system/{UNIT}.j2",
+        dest=f"/etc/systemd/system/{UNIT}",
+        user="root",
+        group="root",
+        mode="644",
+        create_remote_dir=False,
+    )
+    systemd.daemon_reload(name="systemd reads the models' unit", _if=unit.did_change)
+    units_match(name="Model units match the model list", models=models)
+
+
+@operation()
+def units_match(models: Sequence[Model]) -> Generator[PyinfraCommand | str, None, None]:
+    """Env files as rendered, units enabled and running with them, and none that is not in the list.
+
+    + models: the model list
+    """
+    known: dict[str, ModelUnit] = host.get_fact(ModelUnits)
+    texts = {model.slug: env_file.render(model) for model in models}
+    changed = [slug for slug, text in texts.items() if slug not in known or known[slug]["env_sha256"] != _sha256(text)]
+    due = [slug for slug in texts if slug in known and (known[slug]["step"] != "none" or not known[slug]["enabled"])]
+    if not changed and not due and not known.keys() - texts.keys():
+        host.noop("model units match the model list")
+        return
+    if changed:
+        yield f"install -d -m 750 -o root -g rayrack {ENV_DIR}"
+    for slug in changed:
+        path = f"{ENV_DIR}/{slug}.env"
+        upload = host.get_temp_filename(path)
+        yield FileUploadCommand(
+            io.StringIO(texts[slug]), f"{path}.new", remote_temp_filename=upload if isinstance(upload, str) else None
+        )
+        yield f"chown root:rayrack {path}.new && chmod 640 {path}.new && mv {path}.new {path}"
+    yield shlex.join([MODEL_UNITS, "apply", *texts])
+
+
+@deploy("Models are ready")
+def wait_until_ready(*, models: Sequence[Model]) -> None:
+    """On the head, last in a run: wait for every model, with a line per model every ten seconds.
+
+    Fails when one has failed, after all have come to an end, with a line for each that says why.
+    """
+    units_ready(name="Every model has answered its warm-up request", models=models)
+
+
+@operation()
+def units_ready(models: Sequence[Model]) -> Generator[PyinfraCommand, None, None]:
+    """Wait for the units of the models.
+
+    + models: the model list
+    """
+    known: dict[str, ModelUnit] = host.get_fact(ModelUnits)
+    if all(model.slug in known and known[model.slug]["ready"] for model in models):
+        host.noop("every model is ready")
+        return
+    yield Shown(shlex.join([MODEL_UNITS, "wait", *(model.slug for model in models)]))
+
+
+class Shown(StringCommand):
+    """A command whose output is shown while it runs, without ``-v``."""
+
+    def execute(self, state: State, host: Host, connector_arguments: ConnectorArguments) -> tuple[bool, CommandOutput]:
+        succeeded, _ = host.run_shell_command(
+            self, print_output=True, print_input=state.print_input, **connector_arguments
+        )
+        # pyinfra prints the output of a failed command, which has been seen already.
+        return succeeded, CommandOutput([])
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,142 @@
+"""All units at once: what each needs, and when one counts as ready or failed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import model_units
+import pytest
+from model_host import Record, write_record
+from model_units import Unit
+
+from roles.model_serving import env_file
+from roles.model_serving.model import Model
+
+MODEL = Model(model_id="tiny-a", accelerator_type="cpu")
+SLUG = MODEL.slug
+
+
+def unit(active: str = "active", **values: Any) -> Unit:
+    return Unit(
+        **{"active": active, "sub": "", "result": "success", "status": "", "enabled": True, "queued": False, **values}
+    )
+
+
+class Host:
+    """The files of one model on its head."""
+
+    def __init__(self, directory: Path) -> None:
+        self.env_dir = directory / "etc"
+        self.run_dir = directory / "run"
+        for path in (self.env_dir, self.run_dir):
+            path.mkdir()
+        (self.env_dir / f"{SLUG}.env").write_text(env_file.render(MODEL))
+
+    def override(self, text: str) -> None:
+        (self.env_dir / f"{SLUG}.override.env").write_text(text)
+
+    def record(self, **values: Any) -> None:
+        fields = MODEL.model_dump(mode="json")
+        write_record(self.run_dir, SLUG, Record(**{"state": "ready", "fields": fields, **values}))
+
+    def step(self, state: Unit) -> str:
+        return model_units.needed_step(SLUG, state, self.env_dir, self.run_dir)
+
+    def verdict(self, state: Unit, waited_s: float = 0) -> str | None:
+        return model_units.verdict(SLUG, state, waited_s, self.env_dir, self.run_dir)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+@pytest.mark.parametrize("active", ["inactive", "failed", "deactivating"])
+def test_a_unit_that_does_not_run_needs_a_start(host: Host, active: str) -> None:
+    assert host.step(unit(active)) == "start"
+
+
+def test_a_unit_that_runs_with_its_settings_needs_nothing(host: Host) -> None:
+    host.record()
+    assert host.step(unit()) == "none"
+
+
+def test_a_start_under_way_with_the_right_settings_is_left_to_finish(host: Host) -> None:
+    host.record(state="starting")
+    assert host.step(unit("activating")) == "none"
+
+
+def test_numbers_that_apply_in_place_need_a_reload(host: Host) -> None:
+    host.record()
+    host.override("RAYRACK_MAX_REPLICAS=2\n")
+    assert host.step(unit()) == "reload"
+
+
+def test_a_start_under_way_with_old_numbers_begins_anew(host: Host) -> None:
+    host.record(state="starting")
+    host.override("RAYRACK_MAX_REPLICAS=2\n")
+    assert host.step(unit("activating")) == "restart"
+
+
+def test_other_settings_need_a_restart(host: Host) -> None:
+    host.record()
+    host.override("RAYRACK_DTYPE='\"half\"'\n")
+    assert host.step(unit()) == "restart"
+
+
+def test_settings_that_are_wrong_need_a_restart_that_says_so(host: Host) -> None:
+    host.record()
+    host.override("RAYRACK_DTYPE=half\n")
+    assert host.step(unit()) == "restart"
+
+
+def test_a_unit_that_has_just_been_started_is_left_alone(host: Host) -> None:
+    assert host.step(unit("activating")) == "none"
+
+
+def test_ready_is_a_running_unit_with_its_files_settings(host: Host) -> None:
+    host.record()
+    assert host.verdict(unit()) == ""
+    assert host.verdict(unit("activating")) is None
+
+
+def test_a_reload_that_never_comes_is_a_failure_after_a_minute(host: Host) -> None:
+    host.record()
+    host.override("RAYRACK_MAX_REPLICAS=2\n")
+    assert host.verdict(unit()) is None
+    assert "runs with other settings" in (host.verdict(unit(), waited_s=61) or "")
+
+
+def test_a_failed_unit_says_what_its_program_said_last(host: Host) -> None:
+    failed = unit("failed", result="exit-code", status="model_source /srv/x: no such directory")
+    assert host.verdict(failed) == "model_source /srv/x: no such directory"
+
+
+def test_a_surge_that_was_given_up_is_a_failure_although_the_unit_runs(host: Host) -> None:
+    host.record(failed_update="no room")
+    assert host.verdict(unit()) == "update failed, the previous version goes on serving: no room"
+
+
+def test_a_unit_that_nothing_starts_is_a_failure_but_a_queued_one_waits(host: Host) -> None:
+    idle = unit("inactive")
+    assert host.verdict(idle) is None
+    assert "nothing starts it" in (host.verdict(idle, waited_s=11) or "")
+    assert host.verdict(unit("inactive", queued=True), waited_s=600) is None
+
+
+def test_an_override_file_is_read_as_systemd_reads_it(tmp_path: Path) -> None:
+    file = tmp_path / "x.override.env"
+    file.write_text('# a comment\n\n; another\nA=1\nB=\'"text"\'\nC="{\\"a\\": 1}"\nno assignment\n')
+    found = model_units.variables(file)
+    assert found == {"A": "1", "B": '"text"', "C": '{"a": 1}'}
+
+
+def test_an_env_file_as_the_deploy_writes_it_is_read_back(host: Host) -> None:
+    found = model_units.settings(host.env_dir, SLUG)
+    assert {name: json.loads(value) for name, value in found.items()} == {
+        f"RAYRACK_{name.upper()}": value for name, value in MODEL.model_dump(mode="json").items()
+    }
+
+
+def test_waiting_for_nothing_is_over_at_once() -> None:
+    assert model_units.wait([]) == 0

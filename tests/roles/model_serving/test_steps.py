@@ -1,0 +1,98 @@
+"""Which commands the head is given for its models. The lab runs them for real."""
+
+import hashlib
+import json
+from typing import Any
+
+from roles.model_serving import env_file, steps
+from roles.model_serving.model import Model
+from tests.roles.fake_host import Change, changes
+
+TINY = Model(model_id="tiny-a", accelerator_type="cpu")
+BIG = Model(model_id="Org/Big")
+MATCH = "Model units match the model list"
+READY = "Every model has answered its warm-up request"
+
+
+def known(model: Model, **differing: Any) -> dict[str, Any]:
+    """A model that the head knows, as its overview describes it: deployed and running, but for ``differing``."""
+    digest = hashlib.sha256(env_file.render(model).encode()).hexdigest()
+    return {model.slug: {"env_sha256": digest, "enabled": True, "step": "none", "ready": True, **differing}}
+
+
+def matched(models: list[Model], overview: dict[str, Any]) -> Change | None:
+    return changes(steps.install, {"model_units overview": json.dumps(overview)}, models=models).get(MATCH)
+
+
+def waited(models: list[Model], overview: dict[str, Any]) -> Change | None:
+    return changes(steps.wait_until_ready, {"model_units overview": json.dumps(overview)}, models=models).get(READY)
+
+
+def test_a_blank_head_gets_an_env_file_for_each_model_and_units_that_match() -> None:
+    change = changes(steps.install, {}, models=[TINY, BIG])[MATCH]
+    assert change.files == {
+        "/etc/rayrack/models/tiny-a.env.new": env_file.render(TINY),
+        "/etc/rayrack/models/org-big.env.new": env_file.render(BIG),
+    }
+    assert change.commands[0] == "install -d -m 750 -o root -g rayrack /etc/rayrack/models"
+    assert change.commands[-1] == "/opt/rayrack/bin/model_units apply tiny-a org-big"
+
+
+def test_an_env_file_is_never_readable_for_everybody_under_its_own_name() -> None:
+    change = changes(steps.install, {}, models=[TINY])[MATCH]
+    new = "/etc/rayrack/models/tiny-a.env"
+    assert change.commands[1] == f"chown root:rayrack {new}.new && chmod 640 {new}.new && mv {new}.new {new}"
+
+
+def test_a_second_run_changes_nothing() -> None:
+    assert matched([TINY, BIG], known(TINY) | known(BIG)) is None
+
+
+def test_of_two_models_only_the_changed_one_gets_a_new_file() -> None:
+    changed = TINY.model_copy(update={"dtype": "half"})
+    change = matched([changed, BIG], known(TINY) | known(BIG))
+    assert change is not None
+    assert list(change.files) == ["/etc/rayrack/models/tiny-a.env.new"]
+
+
+def test_a_model_that_left_the_list_is_not_named_any_more() -> None:
+    change = matched([BIG], known(TINY) | known(BIG))
+    assert change == Change(("/opt/rayrack/bin/model_units apply org-big",), {})
+
+
+def test_the_last_model_can_be_removed() -> None:
+    assert matched([], known(TINY)) == Change(("/opt/rayrack/bin/model_units apply",), {})
+
+
+def test_an_interrupted_run_is_finished() -> None:
+    for differing in ({"step": "start"}, {"step": "restart"}, {"enabled": False}):
+        change = matched([TINY], known(TINY, **differing))
+        assert change == Change(("/opt/rayrack/bin/model_units apply tiny-a",), {})
+
+
+def test_waiting_is_skipped_when_every_model_is_ready() -> None:
+    assert waited([TINY, BIG], known(TINY) | known(BIG)) is None
+
+
+def test_all_models_are_waited_for_at_once() -> None:
+    for overview in (known(TINY) | known(BIG, ready=False), known(TINY)):
+        change = waited([TINY, BIG], overview)
+        assert change == Change(("/opt/rayrack/bin/model_units wait tiny-a org-big",), {})
+
+
+def test_without_models_there_is_nothing_to_wait_for() -> None:
+    assert waited([], {}) is None
+
+
+def test_the_unit_and_its_programs_are_put_before_the_units_are_started() -> None:
+    done = list(changes(steps.install, {}, models=[TINY]))
+    assert done[-1] == MATCH
+    assert {"Host program model_unit", "Host program model_units", "Unit rayrack-model@.service"} <= set(done)
+    assert done.index("systemd reads the models' unit") < done.index(MATCH)
+
+
+def test_every_node_gets_the_program_for_secrets_where_the_engines_look_for_it() -> None:
+    import serve_app
+
+    (change,) = changes(steps.install_engine_environment, {}).values()
+    assert list(change.files) == [f"{serve_app.ENGINE_ENVIRONMENT}/sitecustomize.py"]

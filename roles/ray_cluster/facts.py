@@ -15,7 +15,7 @@ class TokenDigest(FactBase[str | None]):
     """SHA-256 of the host's Ray token; None: it has none. The token itself never leaves the host this way."""
 
     def command(self) -> str:
-        return f"if [ -s {TOKEN} ]; then sha256sum <{TOKEN}; fi"
+        return f"if [ -s {TOKEN} ]; then tr -d '\\n' <{TOKEN} | sha256sum; fi"
 
     def process(self, output: Iterable[str]) -> str | None:
         return next((line.split()[0] for line in output if line), None)

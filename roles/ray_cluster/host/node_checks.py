@@ -22,6 +22,7 @@ PROBE_TIMEOUT_S = 5
 LEFTOVER_LIMIT_S = 30
 LOG_TAIL_BYTES = 256 * 1024
 DASHBOARD = "/ray/dashboard/dashboard.py\0"  # the dashboard's process is called python, like others
+NEW_CLUSTER = "WrongClusterID"  # the GCS was restarted, and this node's raylet has not noticed yet
 LISTEN = "0A"  # the state column of /proc/net/tcp (include/net/tcp_states.h)
 
 
@@ -125,7 +126,7 @@ def problem(node: Node) -> str | None:
     for what, (host, port, path) in probes.items():
         answer = _get(host, port, path, token=None)
         if not answer.startswith("200 "):
-            return f"{what} ({host_port(host, port)}{path}): {answer}"
+            return f"{what} ({host_port(host, port)}{path}): {answer[:160]}"
     return None
 
 
@@ -137,7 +138,7 @@ def start_problem(node: Node, token: str) -> str | None:
         return unwell
     path = "/api/serve/applications/"
     answer = _get("127.0.0.1", node.dashboard_port, path, token)
-    return None if answer.startswith("200 ") else f"Serve's REST API ({path}): {answer}"
+    return None if answer.startswith("200 ") else f"Serve's REST API ({path}): {answer[:160]}"
 
 
 def cluster(node: Node, token: str) -> dict[str, Any]:
@@ -162,7 +163,7 @@ def _get(host: str, port: int, path: str, token: str | None) -> str:
     try:
         connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
         response = connection.getresponse()
-        return f"{response.status} {response.read().decode(errors='replace')}"
+        return f"{response.status} {response.read().decode(errors='replace').strip()}"
     except (OSError, http.client.HTTPException) as error:
         return str(error) or type(error).__name__
     finally:

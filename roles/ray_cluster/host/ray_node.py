@@ -208,6 +208,8 @@ def watch(node: node_config.Node, token: str, ray: RayStart) -> NoReturn:
         problem = node_checks.problem(node)
         now = time.monotonic()
         if problem:
+            if node_checks.NEW_CLUSTER in problem:
+                raise NodeDown(f"the head at {node.head_ip} has started a new cluster; joining that")
             if now - last_well > UNWELL_LIMIT_S:
                 raise NodeDown(f"unwell for {now - last_well:.0f} s: {problem}")
             # Without WATCHDOG=1: should this program hang as well, systemd ends it.

@@ -1,0 +1,74 @@
+"""The cluster's token: made on the head, brought to the workers, and shown to nobody, whatever the verbosity."""
+
+from collections.abc import Generator
+from typing import Any
+
+from pyinfra import logger
+from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, ConnectorArguments, pop_global_arguments
+from pyinfra.api.command import PyinfraCommand, StringCommand
+from pyinfra.api.host import Host
+from pyinfra.api.operation import operation
+from pyinfra.api.state import State
+from pyinfra.context import host as this_host
+
+from roles.ray_cluster.facts import TOKEN, TokenDigest
+
+# A file of root alone from its first byte on, and never half a token under its name.
+_INTO_PLACE = f"test -s {TOKEN}.new && mv -f {TOKEN}.new {TOKEN}"
+MAKE = f"umask 277; rm -f {TOKEN}.new; od -An -v -tx1 -N32 /dev/urandom | tr -d ' \\n' >{TOKEN}.new && {_INTO_PLACE}"
+WRITE = f"umask 277; rm -f {TOKEN}.new; tr -d '\\n' >{TOKEN}.new && {_INTO_PLACE}"
+
+
+@operation()
+def made() -> Generator[str, None, None]:
+    """Make the token where there is none: 32 random bytes in hexadecimal."""
+    if this_host.get_fact(TokenDigest):
+        this_host.noop("there is a token")
+    else:
+        yield MAKE
+
+
+@operation()
+def copied_from(head: Host) -> Generator[PyinfraCommand, None, None]:
+    """Give this host the token of the head.
+
+    + head: the cluster's head; pyinfra connects to it when it is not part of the run
+    """
+    wanted = head.get_fact(TokenDigest)
+    if wanted and wanted == this_host.get_fact(TokenDigest):
+        this_host.noop("the token is the head's")
+    else:
+        yield CopyToken(head)
+
+
+class CopyToken(PyinfraCommand):
+    """From host to host through this process's memory: pyinfra's file operations would show a text with ``--diff``."""
+
+    def __init__(self, head: Host) -> None:
+        super().__init__()
+        self.head = head
+
+    def __repr__(self) -> str:
+        return f"CopyToken({self.head.name})"
+
+    def execute(self, state: State, host: Host, connector_arguments: ConnectorArguments) -> bool:
+        found, output = _quietly(self.head, StringCommand("cat", TOKEN), _arguments_for(state, self.head))
+        if not found or not output.stdout:
+            return _failed(host, f"{self.head.name} has no token at {TOKEN}: deploy the head first")
+        written, _ = _quietly(host, StringCommand(WRITE), {**connector_arguments, "_stdin": output.stdout})
+        return written or _failed(host, f"cannot write {TOKEN}")
+
+
+def _quietly(host: Host, command: StringCommand, arguments: Any) -> tuple[bool, Any]:
+    return host.run_shell_command(command, print_output=False, print_input=False, **arguments)
+
+
+def _arguments_for(state: State, host: Host) -> dict[str, Any]:
+    """How commands run on a host that is not this operation's own: with its sudo, its shell."""
+    arguments, _ = pop_global_arguments(state, host, {})
+    return {key: value for key, value in arguments.items() if key in CONNECTOR_ARGUMENT_KEYS}
+
+
+def _failed(host: Host, reason: str) -> bool:
+    host.log_styled(reason, fg="red", log_func=logger.error)
+    return False

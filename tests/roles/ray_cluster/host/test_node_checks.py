@@ -1,0 +1,242 @@
+import http.server
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import node_checks
+import pytest
+from node_checks import Refused
+
+from tests.roles.ray_cluster.host.test_node_config import node
+
+FATAL = (
+    "[2026-11-21 18:41:03,816 C 1096 1096] (raylet) node_manager.cc:3588:  An unexpected system state has occurred. "
+    "Check failed: status.has_value() Timed out waiting for file /tmp/ray/session_x/dashboard_agent_listen_port_ee\n"
+    "*** StackTrace Information ***\n"
+)
+UNAVAILABLE = (
+    "[2026-11-21 19:19:50,475 I 1437 1437] (raylet) ray_syncer.h:243: Failed to read a message from node: 00\n"
+    "[2026-11-21 19:19:51,439 W 1437 1437] (raylet) retryable_grpc_client.cc:85: GCS has been unavailable for more "
+    "than 60 seconds\n"
+)
+NEW_CLUSTER = (
+    "[2026-11-21 19:17:10,683 C 1003 1003] (raylet) node_manager.cc:524: GCS returned an authentication error. "
+    "Local cluster ID: 6e33\n"
+)
+EXITED = """\
+2026-11-21 19:01:14,713	ERR scripts.py:1307 -- Some Ray subprocesses exited unexpectedly:
+2026-11-21 19:01:14,713	ERR scripts.py:87 -- raylet [exit code=-9]
+2026-11-21 19:01:14,714	ERR scripts.py:115 -- ----- BEGIN raylet.out tail (exit code(s)=-9 (signal 9)) -----
+[2026-11-21 19:00:11,384 I 344 388] (raylet) agent_manager.cc:83: Agent process exited, exit code 0.
+"""
+TRACEBACK = """\
+Traceback (most recent call last):
+  File "node.py", line 440, in __init__
+    raise Exception(
+Exception: The current node timed out during startup.
+"""
+# man 5 proc: sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode
+TCP = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0B00540A:18EB 0C00540A:C350 01 00000000:00000000 00:00000000 00000000   998        0 4711 1 0000 20 4 30 10 -1
+   1: 00000000:18EB 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1001        0 4712 1 0000 100 0 0 10 0
+"""
+
+
+@contextmanager
+def listening() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+# --- before a start
+
+
+def test_a_missing_temp_dir_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    node_checks.check_temp_dir(tmp_path / "ray")
+    assert (tmp_path / "ray").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_temp_dir_that_ray_has_opened_is_closed_again(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    node_checks.check_temp_dir(tmp_path)
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_link_is_no_temp_dir(tmp_path: Path) -> None:
+    (tmp_path / "ray").symlink_to("/usr")
+    with pytest.raises(Refused, match="is not a directory: remove it, or set ray_temp_dir"):
+        node_checks.check_temp_dir(tmp_path / "ray")
+
+
+def test_somebody_else_s_temp_dir_is_refused_with_both_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 65534)
+    owner = node_checks._user(tmp_path.stat().st_uid)
+    with pytest.raises(Refused, match=f"belongs to {owner}, not to nobody"):
+        node_checks.check_temp_dir(tmp_path)
+
+
+def test_a_temp_dir_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Refused, match="cannot be made: Not a directory; a deploy makes it"):
+        node_checks.check_temp_dir(tmp_path / "file" / "ray")
+
+
+def test_a_taken_port_is_named_with_its_setting_and_its_process() -> None:
+    with listening() as port, pytest.raises(Refused) as refused:
+        node_checks.check_ports(node(role="worker", metrics_port=port))
+    command = Path("/proc/self/comm").read_text().strip()
+    assert f"metrics_port {port} is taken by {command} (pid {os.getpid()})" in str(refused.value)
+
+
+def test_a_closed_connection_does_not_hold_its_port() -> None:
+    with listening() as port:
+        client = socket.create_connection(("127.0.0.1", port))
+    client.close()
+    assert node_checks.is_free(port)
+
+
+def test_a_port_s_holder_is_the_one_that_listens_not_one_that_is_connected() -> None:
+    assert node_checks.listener(TCP, 6379) == (1001, 4712)
+    assert node_checks.listener(TCP, 6380) is None
+
+
+@pytest.mark.parametrize(
+    ("cgroups", "inside"),
+    [
+        ("0::/system.slice/rayrack-head.service\n", True),
+        ("0::/system.slice/rayrack-head.service/sub\n", True),
+        ("4:memory:/lab\n1:name=systemd:/system.slice/rayrack-head.service\n", True),
+        ("0::/system.slice/rayrack-head.service.old\n", False),
+        ("0::/system.slice/my-rayrack-head.service\n", False),
+        ("4:memory:/system.slice/rayrack-head.service\n0::/user.slice\n", False),
+        ("", False),
+    ],
+)
+def test_only_processes_of_the_unit_are_left_over(cgroups: str, inside: bool) -> None:
+    assert node_checks.in_unit(cgroups, "rayrack-head.service") is inside
+
+
+def test_nothing_is_reaped_outside_the_unit() -> None:
+    with subprocess.Popen(["sleep", "60"]) as bystander:
+        node_checks.reap_leftovers("rayrack-head.service")
+        assert bystander.poll() is None
+        bystander.kill()
+
+
+# --- while it runs
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """One answer to everything."""
+
+    status, body = 200, "success"
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.end_headers()
+        self.wfile.write(self.body.encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def endpoint(status: int = 200, body: str = "success") -> Iterator[int]:
+    handler = type("Set", (Answers,), {"status": status, "body": body})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+def test_a_node_whose_endpoints_answer_is_well() -> None:
+    with endpoint() as port:
+        assert node_checks.problem(node(node_ip="127.0.0.1", dashboard_agent_port=port, dashboard_port=port)) is None
+
+
+def test_a_worker_is_not_asked_for_a_gcs() -> None:
+    with endpoint() as port, listening() as _:
+        worker = node(role="worker", node_ip="127.0.0.1", dashboard_agent_port=port, dashboard_port=1)
+        assert node_checks.problem(worker) is None
+
+
+def test_an_endpoint_nobody_serves_is_a_problem_with_its_address() -> None:
+    problem = node_checks.problem(node(node_ip="127.0.0.1", dashboard_agent_port=1))
+    assert problem == "the raylet (127.0.0.1:1/api/local_raylet_healthz): [Errno 111] Connection refused"
+
+
+def test_an_unwell_answer_is_shown() -> None:
+    with endpoint() as well, endpoint(503, "Timed out while waiting for GCS") as unwell:
+        problem = node_checks.problem(node(node_ip="127.0.0.1", dashboard_agent_port=well, dashboard_port=unwell))
+    assert problem == f"the GCS (127.0.0.1:{unwell}/api/gcs_healthz): 503 Timed out while waiting for GCS"
+
+
+def test_a_proxy_in_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    with endpoint() as port:
+        assert node_checks.problem(node(role="worker", node_ip="127.0.0.1", dashboard_agent_port=port)) is None
+
+
+def test_a_head_has_started_only_when_it_takes_serve_applications() -> None:
+    with endpoint() as port:
+        well = node(node_ip="127.0.0.1", dashboard_agent_port=port, dashboard_port=port)
+        assert node_checks.start_problem(well, "token") is None
+    with endpoint() as port, endpoint(500, "no") as serve:
+        head = node(node_ip="127.0.0.1", dashboard_agent_port=port, dashboard_port=serve)
+        assert node_checks.start_problem(head, "token") is not None
+
+
+# --- Ray's last words
+
+
+def test_a_fatal_line_of_the_raylet_is_the_reason() -> None:
+    assert node_checks.last_words(TRACEBACK, FATAL) == (
+        "raylet: status.has_value() Timed out waiting for file /tmp/ray/session_x/dashboard_agent_listen_port_ee"
+    )
+
+
+def test_a_fatal_line_without_a_check_is_given_whole() -> None:
+    assert node_checks.last_words("", NEW_CLUSTER) == (
+        "raylet: GCS returned an authentication error. Local cluster ID: 6e33"
+    )
+
+
+def test_a_killed_process_is_named_with_its_signal() -> None:
+    assert node_checks.last_words(EXITED, UNAVAILABLE) == "raylet was killed by SIGKILL"
+
+
+def test_a_raylet_that_gave_up_by_itself_is_explained_by_its_last_warning() -> None:
+    gave_up = EXITED.replace("[exit code=-9]", "[exit code=1]")
+    assert node_checks.last_words(gave_up, UNAVAILABLE) == (
+        "raylet exited with 1 (GCS has been unavailable for more than 60 seconds)"
+    )
+
+
+def test_an_exception_of_ray_start_is_the_reason_when_nothing_else_is() -> None:
+    assert node_checks.last_words(TRACEBACK, "") == "Exception: The current node timed out during startup."
+
+
+def test_no_last_words_are_no_reason() -> None:
+    assert node_checks.last_words("", "") == ""
+
+
+def test_a_process_s_children_are_known_by_name() -> None:
+    with subprocess.Popen([sys.executable, "-c", "import subprocess; subprocess.run(['sleep', '60'])"]) as parent:
+        while not (found := node_checks.children(parent.pid)):
+            pass
+        while "sleep" not in found:
+            found = node_checks.children(parent.pid)
+        node_checks.signal_process(found["sleep"], node_checks.signal.SIGKILL)
+
+
+def test_only_the_end_of_a_long_log_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node_checks, "LOG_TAIL_BYTES", 4)
+    (tmp_path / "raylet.out").write_text("begin end")
+    assert node_checks.end_of(tmp_path / "raylet.out") == " end"
+    assert node_checks.end_of(tmp_path / "absent") == ""

@@ -1,0 +1,15 @@
+# Each line calls what stands elsewhere. docs/lab.md tells what the lab is.
+.PHONY: demo test test-unit test-full lint lock verify bench lab-up lab-down
+INVENTORY ?= inventories/lab.py
+RUN := .venv/bin/python -m
+
+demo: ; @tests/lab/setup.sh lab && $(RUN) tests.lab.demo
+test: ; @tests/lab/setup.sh lab && $(RUN) pytest -m "not long"
+test-unit: ; @tests/lab/setup.sh tools && $(RUN) pytest -m "not lab"
+test-full: ; @tests/lab/setup.sh lab && $(RUN) pytest
+lint: ; @tests/lab/setup.sh tools && .ci/lint
+lock: ; @tests/lab/setup.sh tools && $(RUN) roles.serving_runtime.make_locks
+verify: ; @tests/lab/setup.sh tools && $(RUN) pytest tests/hosts --inventory $(INVENTORY)
+bench: ; @tests/lab/setup.sh lab && $(RUN) tests.bench
+lab-up: ; @tests/lab/setup.sh lab && tests/lab/lab.sh up
+lab-down: ; @tests/lab/lab.sh down

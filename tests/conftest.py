@@ -1,0 +1,110 @@
+"""The disposable hosts for tests: `lab` is two blank ones, `rack` the same two with everything deployed.
+
+One lab, one runtime installation and one Ray cluster serve a whole run. Tests that use them are lab tests without
+saying so; those marked `destructive` come last. RAYRACK_KEEP_LAB=1 leaves the lab up and the next run uses it again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+from tests.lab.lab import DEFAULT_DIRECTORY, INVENTORY, Lab, Tell
+
+if TYPE_CHECKING:
+    import openai
+
+# Beside a demo's lab, which may be up: other directory, network and bridge, same cache.
+TEST_LAB = Lab(
+    directory=Path(os.environ.get("TEST_LAB_DIR", "/var/tmp/rayrack-test")),
+    net=os.environ.get("TEST_LAB_NET", "10.78.0"),
+    bridge=os.environ.get("TEST_LAB_BRIDGE", "lab1"),
+    cache=Path(os.environ.get("LAB_CACHE", DEFAULT_DIRECTORY / "cache")),
+)
+LAB_FIXTURES = frozenset({"lab", "rack", "client"})
+
+
+@dataclass(frozen=True)
+class DeployedRack:
+    """Two lab hosts with the models of inventories/models/lab.yaml: the head h1 and the worker h2."""
+
+    lab: Lab
+    inventory: str = INVENTORY
+    head: str = "h1"
+    worker: str = "h2"
+
+    @property
+    def base_url(self) -> str:
+        """Where the API of route prefix /v1 is."""
+        return f"http://{self.lab.address(self.head)}:8000/v1"
+
+    def client(self, base_url: str | None = None) -> openai.OpenAI:
+        """The official client, without retries: a test sees the first answer."""
+        import openai
+
+        return openai.OpenAI(base_url=base_url or self.base_url, api_key="none", max_retries=0, timeout=120)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # A cancelled CI job sends SIGTERM; without this the hosts would outlive it.
+    def stop(number: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and LAB_FIXTURES & set(item.fixturenames):
+            item.add_marker(pytest.mark.lab)
+    # Quick ones first, and last those that leave a host in a state others should not see. The sort is stable.
+    items.sort(key=lambda item: (marked(item, "destructive"), marked(item, "lab"), marked(item, "long")))
+
+
+def marked(item: pytest.Item, name: str) -> bool:
+    return item.get_closest_marker(name) is not None
+
+
+@pytest.fixture(scope="session")
+def tell(pytestconfig: pytest.Config) -> Tell:
+    """Show a line at once, past pytest's capture: a fixture may take minutes."""
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+
+    def show(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f"\n    {line}", end="", flush=True)
+
+    return show
+
+
+@pytest.fixture(scope="session")
+def lab(tell: Tell) -> Iterator[Lab]:
+    """Two hosts; blank unless RAYRACK_KEEP_LAB=1 and the last run has left some."""
+    keep = os.environ.get("RAYRACK_KEEP_LAB") == "1"
+    if not keep:
+        TEST_LAB.down(keep_cache=True)
+    try:
+        TEST_LAB.up(2, tell)
+        yield TEST_LAB
+    finally:
+        if not keep:
+            TEST_LAB.down(keep_cache=True)
+
+
+@pytest.fixture(scope="session")
+def rack(lab: Lab, tell: Tell) -> DeployedRack:
+    """Two hosts, deployed by the command an operator types."""
+    lab.deploy_and_tell(tell)
+    return DeployedRack(lab)
+
+
+@pytest.fixture
+def client(rack: DeployedRack) -> openai.OpenAI:
+    """The official OpenAI client, pointed at the rack."""
+    return rack.client()

@@ -1,0 +1,1 @@
+"""Disposable hosts on one machine, and what is done with them: the demo and the lab tests."""

@@ -1,0 +1,60 @@
+"""The literal production command: inventories/prod.py, its host names resolved to hosts of the lab by ~/.ssh/config."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.lab import Lab, Result, Tell
+
+PROD = "inventories/prod.py"
+# The lab's disk is smaller than what production asks for.
+SMALL_DISK = [f"--data={name}=1" for name in ("min_free_gib_ray", "min_free_gib_runtime", "min_free_gib_weights")]
+NAMES = {"gpu-01.example.com": "h1", "gpu-02.example.com": "h2", "gpu-03.example.com": "h3"}
+
+
+@pytest.fixture
+def home(lab: Lab, tmp_path: Path) -> Path:
+    """A home directory whose SSH settings lead production's names to the lab's hosts."""
+    entries = (
+        f"Host {name}\n  HostName {lab.address(host)}\n  User root\n  IdentityFile {lab.directory}/id\n"
+        f"  UserKnownHostsFile {lab.directory}/known_hosts\n"
+        for name, host in NAMES.items()
+    )
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/config").write_text("".join(entries))
+    return tmp_path
+
+
+def prod(lab: Lab, home: Path, *arguments: str, check: bool = True) -> Result:
+    return lab.pyinfra("deploy/", *arguments, inventory=PROD, check=check, env={"HOME": str(home)})
+
+
+def test_dry_as_it_stands_looks_at_every_host(lab: Lab, home: Path) -> None:
+    # The lab's two hosts stand for the head and one worker; prod.py has GPUs, which a plan takes from the inventory.
+    result = prod(lab, home, "--dry", *SMALL_DISK, "--limit", "gpu-01.example.com", "--limit", "gpu-02.example.com")
+    assert "Ray head | rayrack-head.service runs with these" in result.stdout
+    assert "Ray worker | rayrack-worker.service runs with these" in result.stdout
+    assert "Beginning operation run" not in result.stdout
+
+
+@pytest.fixture
+def three_blank_hosts(lab: Lab, tell: Tell) -> Iterator[Lab]:
+    """The lab made again with three hosts, as production's example has; blank again afterwards."""
+    lab.down(keep_cache=True)
+    lab.up(3, tell)
+    yield lab
+    lab.down(keep_cache=True)
+
+
+@pytest.mark.long
+@pytest.mark.destructive
+def test_the_full_deploy_of_the_example_on_hosts_without_gpus(three_blank_hosts: Lab, home: Path) -> None:
+    lab = three_blank_hosts
+    arguments = ["-y", "--data", "models_file=inventories/models/lab.yaml", "--data", "runtime=cpu"]
+    arguments += ["--data", "runtime_wheelhouse=/srv/wheelhouse", "--data", "object_store_memory_mib=200"]
+    prod(lab, home, *arguments, *SMALL_DISK, "--data", "num_cpus=8")
+    assert lab.read("h1", "stat -c '%U %a' /var/lib/rayrack/ray") == "rayrack 700"
+    for host, unit in (("h1", "rayrack-head"), ("h2", "rayrack-worker"), ("h3", "rayrack-worker")):
+        assert lab.read(host, f"systemctl is-active {unit}") == "active"
+    assert "tiny-embed" in lab.read("h1", "curl -s http://127.0.0.1:8000/v1/models")

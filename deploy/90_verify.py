@@ -1,7 +1,7 @@
 """Wait until every model has answered; end with all failures together."""
 
 from deploy.inputs import run
-from roles.model_serving import steps as model_serving
+from roles.verification import steps as verification
 
 if run.this_host().is_head:
-    model_serving.wait_until_ready(models=run.rack().models)
+    verification.wait_until_served(models=run.rack().models, gateway_url=run.gateway_url())

@@ -12,7 +12,7 @@ from pyinfra.facts.server import User
 
 from deploy.inputs.rack import Rack, RackHost, load_rack
 from roles.errors import InputError
-from roles.gateway.config import GatewayConfig, GatewayModel
+from roles.gateway.config import Gateway, GatewayConfig, GatewayModel
 from roles.model_serving import capacity
 from roles.preflight import rules as preflight
 from roles.preflight.facts import HostFacts, ReachedAddress
@@ -141,3 +141,8 @@ def gateway_models() -> tuple[GatewayModel, ...]:
         GatewayModel(route_prefix=model.route_prefix, model_id=model.model_id, slug=model.slug)
         for model in rack().models
     )
+
+
+def gateway_url() -> str:
+    """Where the head reaches its own gateway."""
+    return Gateway.of(gateway_models(), gateway_config()).health_url.removesuffix("/healthz")

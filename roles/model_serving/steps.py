@@ -1,4 +1,4 @@
-"""One systemd unit and one env file for each model of the list, on the head; and a last step that waits for all."""
+"""One systemd unit and one env file for each model of the list, on the head."""
 
 import hashlib
 import io
@@ -6,13 +6,9 @@ import shlex
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
-from pyinfra.api.arguments import ConnectorArguments
-from pyinfra.api.command import FileUploadCommand, PyinfraCommand, StringCommand
+from pyinfra.api.command import FileUploadCommand, PyinfraCommand
 from pyinfra.api.deploy import deploy
-from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
-from pyinfra.api.state import State
-from pyinfra.connectors.util import CommandOutput
 from pyinfra.context import host
 from pyinfra.operations import files, systemd
 
@@ -45,7 +41,7 @@ def install_engine_environment() -> None:
 def install(*, models: Sequence[Model]) -> None:
     """On the head: programs, unit, and a running unit for each model of ``models``; any other model is removed.
 
-    Touches only the units of models whose settings have changed, and waits for removals only: ``wait_until_ready`` is
+    Touches only the units of models whose settings have changed, and waits for removals only: ``roles.verification`` is
     the last step of a run, so that a model that fails does not keep the rest of the rack from being deployed.
     """
     host_programs.install(
@@ -91,39 +87,6 @@ def units_match(models: Sequence[Model]) -> Generator[PyinfraCommand | str, None
         )
         yield f"chown root:rayrack {path}.new && chmod 640 {path}.new && mv {path}.new {path}"
     yield shlex.join([MODEL_UNITS, "apply", *texts])
-
-
-@deploy("Models are ready")
-def wait_until_ready(*, models: Sequence[Model]) -> None:
-    """On the head, last in a run: wait for every model, with a line per model every ten seconds.
-
-    Fails when one has failed, after all have come to an end, with a line for each that says why.
-    """
-    units_ready(name="Every model has answered its warm-up request", models=models)
-
-
-@operation()
-def units_ready(models: Sequence[Model]) -> Generator[PyinfraCommand, None, None]:
-    """Wait for the units of the models.
-
-    + models: the model list
-    """
-    known: dict[str, ModelUnit] = host.get_fact(ModelUnits)
-    if all(model.slug in known and known[model.slug]["ready"] for model in models):
-        host.noop("every model is ready")
-        return
-    yield Shown(shlex.join([MODEL_UNITS, "wait", *(model.slug for model in models)]))
-
-
-class Shown(StringCommand):
-    """A command whose output is shown while it runs, without ``-v``."""
-
-    def execute(self, state: State, host: Host, connector_arguments: ConnectorArguments) -> tuple[bool, CommandOutput]:
-        succeeded, _ = host.run_shell_command(
-            self, print_output=True, print_input=state.print_input, **connector_arguments
-        )
-        # pyinfra prints the output of a failed command, which has been seen already.
-        return succeeded, CommandOutput([])
 
 
 def _sha256(text: str) -> str:

@@ -3,18 +3,17 @@
 import json
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 from pyinfra.api.command import FileUploadCommand, PyinfraCommand, StringCommand
 from pyinfra.api.deploy import deploy
 from pyinfra.api.operation import operation
-from pyinfra.connectors.util import CommandOutput
 from pyinfra.context import host
 
 from roles import host_programs
 from roles.base_system import packages
 from roles.serving_runtime.facts import CurrentRuntime
 from roles.serving_runtime.lock import Lock, Runtime
+from roles.shown_command import ShownCommand
 
 HOST_PROGRAMS = Path(__file__).parent / "host"
 RUNTIMES = "/opt/rayrack/runtime"
@@ -78,14 +77,3 @@ def current(lock: Lock, source: dict[str, str | None]) -> Generator[PyinfraComma
     yield FileUploadCommand(str(lock.path), uploaded, remote_temp_filename=host.get_temp_filename(uploaded))
     # On standard input, since an index or a proxy may have its password in its URL.
     yield ShownCommand(f"{host_programs.BIN}/install_runtime", uploaded, _stdin=json.dumps(source))
-
-
-class ShownCommand(StringCommand):
-    """A command whose output appears line by line while it runs: it takes minutes, and pyinfra is silent without -v."""
-
-    def execute(self, state: Any, host: Any, connector_arguments: Any) -> tuple[bool, CommandOutput]:
-        connector_arguments.update(self.connector_arguments)
-        success, _ = host.run_shell_command(
-            self, print_output=True, print_input=state.print_input, **connector_arguments
-        )
-        return success, CommandOutput([])  # pyinfra would print a failed command's output a second time

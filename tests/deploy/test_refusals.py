@@ -180,7 +180,7 @@ def test_a_port_taken_by_another_program_on_the_head_stops_the_run(lab: Lab) -> 
         lines = refusal_of(deploy(lab, "--data", "gateway_port=8000")).lines
     finally:
         lab.ssh("h1", "systemctl stop squatter")
-    assert any(line.startswith("h1: gateway_port: 8000") and "python3" in line for line in lines)
+    assert any(line.startswith("h1: port 8000 (gateway_port) is taken by python3") and "squatter" in line for line in lines)
 
 
 @pytest.mark.usefixtures("unchanged")

@@ -27,8 +27,8 @@ POLL_S = 2.0
 REPORT_S = 10.0
 # How long a model may be active with other settings than its files say: as long as a queued reload takes.
 RELOAD_LIMIT_S = 60.0
-# How long a unit may be neither running nor queued: systemd needs a moment between a stop and a start.
-IDLE_LIMIT_S = 10.0
+# How long a unit may be neither running nor queued: a head that died is started again, and its models with it.
+IDLE_LIMIT_S = 30.0
 # TimeoutStopSec= of the unit, and as much again for a queue of them.
 STOP_LIMIT_S = 480.0
 Step = Literal["none", "start", "reload", "restart"]
@@ -188,15 +188,20 @@ def wait(slugs: Sequence[str]) -> int:
         if time.monotonic() - reported >= REPORT_S:
             reported = time.monotonic()
             for slug in pending:
-                unit = states[slug]
-                doing = unit.status or f"{unit.active} ({unit.sub})"
-                print(f"{slug}: {doing} ({reported - began:.0f} s)", flush=True)
+                print(f"{slug}: {doing(states[slug])} ({reported - began:.0f} s)", flush=True)
         time.sleep(POLL_S)
     if failures:
         print(f"{len(failures)} of {len(slugs)} models failed:", file=sys.stderr)
         for slug, line in failures.items():
             print(f"  {slug}: {line}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def doing(unit: Unit) -> str:
+    """What a unit is doing, in its own words if they are of now: systemd keeps those of a unit that has ended."""
+    if unit.active == "inactive":
+        return "queued behind rayrack-head.service" if unit.queued else "not running"
+    return unit.status or f"{unit.active} ({unit.sub})"
 
 
 def verdict(slug: str, unit: Unit, waited_s: float, env_dir: Path = ENV_DIR, run_dir: Path = RUN_DIR) -> str | None:

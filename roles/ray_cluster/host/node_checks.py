@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from node_config import Node, host_port, own_ports
+from node_config import Node, own_ports
 
 PROBE_TIMEOUT_S = 5
 LEFTOVER_LIMIT_S = 30
@@ -119,14 +119,14 @@ def in_unit(cgroups: str, unit: str) -> bool:
 
 
 def problem(node: Node) -> str | None:
-    """What is wrong with the running node, or None. These two endpoints need no token."""
-    probes = {"the raylet": (node.node_ip, node.dashboard_agent_port, "/api/local_raylet_healthz")}
+    """What is wrong with the running node, or None. These endpoints need no token, and on loopback no network."""
+    probes = {"the raylet": (node.dashboard_agent_port, "/api/local_raylet_healthz")}
     if node.role == "head":
-        probes["the GCS"] = ("127.0.0.1", node.dashboard_port, "/api/gcs_healthz")
-    for what, (host, port, path) in probes.items():
-        answer = _get(host, port, path, token=None)
+        probes["the GCS"] = (node.dashboard_port, "/api/gcs_healthz")
+    for what, (port, path) in probes.items():
+        answer = _get(port, path, token=None)
         if not answer.startswith("200 "):
-            return f"{what} ({host_port(host, port)}{path}): {answer[:160]}"
+            return f"{what} (port {port}, {path}): {answer[:160]}"
     return None
 
 
@@ -137,7 +137,7 @@ def start_problem(node: Node, token: str) -> str | None:
     if unwell or node.role == "worker":
         return unwell
     path = "/api/serve/applications/"
-    answer = _get("127.0.0.1", node.dashboard_port, path, token)
+    answer = _get(node.dashboard_port, path, token)
     return None if answer.startswith("200 ") else f"Serve's REST API ({path}): {answer[:160]}"
 
 
@@ -157,9 +157,9 @@ def can_connect(host: str, port: int) -> str | None:
     return None
 
 
-def _get(host: str, port: int, path: str, token: str | None) -> str:
+def _get(port: int, path: str, token: str | None) -> str:
     """``STATUS BODY``, or why there was no answer. http.client knows no proxies, whatever the environment says."""
-    connection = http.client.HTTPConnection(host, port, timeout=PROBE_TIMEOUT_S)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PROBE_TIMEOUT_S)
     try:
         connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
         response = connection.getresponse()
@@ -171,7 +171,7 @@ def _get(host: str, port: int, path: str, token: str | None) -> str:
 
 
 def _get_json(node: Node, path: str, token: str) -> Any:
-    return json.loads(_get("127.0.0.1", node.dashboard_port, path, token).removeprefix("200 "))
+    return json.loads(_get(node.dashboard_port, path, token).removeprefix("200 "))
 
 
 # --- Ray's processes and their last words -----------------------------------------------------------------------

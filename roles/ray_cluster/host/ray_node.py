@@ -31,7 +31,7 @@ UNWELL_LIMIT_S = 60  # a busy host answers late; a dead raylet or GCS is noticed
 STOP_LIMIT_S = 10
 FAILED_STOP_LIMIT_S = 3  # with one of its processes gone, Ray's own way of stopping mostly waits in vain
 CHECK_EVERY_S = 5
-CLUSTER_EVERY_S = 30
+CLUSTER_EVERY_S = 10
 SLOW_AGENT = "Timed out waiting for file"  # the raylet gives its agent 15 s, whatever the settings say (ray#65983)
 PROCESSES = {"head": ("raylet", "gcs_server", "dashboard"), "worker": ("raylet",)}
 

@@ -11,7 +11,6 @@ from tests.roles.fake_host import Change, changes
 TINY = Model(model_id="tiny-a", accelerator_type="cpu")
 BIG = Model(model_id="Org/Big")
 MATCH = "Model units match the model list"
-READY = "Every model has answered its warm-up request"
 
 
 def known(model: Model, **differing: Any) -> dict[str, Any]:
@@ -22,10 +21,6 @@ def known(model: Model, **differing: Any) -> dict[str, Any]:
 
 def matched(models: list[Model], overview: dict[str, Any]) -> Change | None:
     return changes(steps.install, {"model_units overview": json.dumps(overview)}, models=models).get(MATCH)
-
-
-def waited(models: list[Model], overview: dict[str, Any]) -> Change | None:
-    return changes(steps.wait_until_ready, {"model_units overview": json.dumps(overview)}, models=models).get(READY)
 
 
 def test_a_blank_head_gets_an_env_file_for_each_model_and_units_that_match() -> None:
@@ -68,20 +63,6 @@ def test_an_interrupted_run_is_finished() -> None:
     for differing in ({"step": "start"}, {"step": "restart"}, {"enabled": False}):
         change = matched([TINY], known(TINY, **differing))
         assert change == Change(("/opt/rayrack/bin/model_units apply tiny-a",), {})
-
-
-def test_waiting_is_skipped_when_every_model_is_ready() -> None:
-    assert waited([TINY, BIG], known(TINY) | known(BIG)) is None
-
-
-def test_all_models_are_waited_for_at_once() -> None:
-    for overview in (known(TINY) | known(BIG, ready=False), known(TINY)):
-        change = waited([TINY, BIG], overview)
-        assert change == Change(("/opt/rayrack/bin/model_units wait tiny-a org-big",), {})
-
-
-def test_without_models_there_is_nothing_to_wait_for() -> None:
-    assert waited([], {}) is None
 
 
 def test_the_unit_and_its_programs_are_put_before_the_units_are_started() -> None:

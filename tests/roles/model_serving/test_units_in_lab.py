@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import openai
 import pytest
 
 from tests.conftest import DeployedRack
@@ -130,6 +131,11 @@ def test_stop_removes_that_model_only_and_start_waits_for_its_answer(head: Head)
     assert B not in head.serve()
     assert head.show(B, "ActiveState") == "inactive"
     assert head.replicas(A) == other
+    with pytest.raises(openai.APIStatusError) as caught:
+        head.answers(B)
+    assert caught.value.status_code == 503
+    assert caught.value.response.headers["retry-after"]
+    assert caught.value.response.json()["error"]["message"]
     head.systemctl("start", B)
     assert head.answers(B)
     assert head.replicas(A) == other

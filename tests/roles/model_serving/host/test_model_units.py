@@ -120,8 +120,14 @@ def test_a_surge_that_was_given_up_is_a_failure_although_the_unit_runs(host: Hos
 def test_a_unit_that_nothing_starts_is_a_failure_but_a_queued_one_waits(host: Host) -> None:
     idle = unit("inactive")
     assert host.verdict(idle) is None
-    assert "nothing starts it" in (host.verdict(idle, waited_s=11) or "")
+    assert "nothing starts it" in (host.verdict(idle, waited_s=31) or "")
     assert host.verdict(unit("inactive", queued=True), waited_s=600) is None
+
+
+def test_what_a_unit_said_before_it_ended_is_not_what_it_is_doing() -> None:
+    assert model_units.doing(unit("activating", status="DEPLOYING after 3 s")) == "DEPLOYING after 3 s"
+    assert model_units.doing(unit("inactive", status="RUNNING", queued=True)) == "queued behind rayrack-head.service"
+    assert model_units.doing(unit("deactivating", sub="stop")) == "deactivating (stop)"
 
 
 def test_an_override_file_is_read_as_systemd_reads_it(tmp_path: Path) -> None:

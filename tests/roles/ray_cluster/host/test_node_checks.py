@@ -157,38 +157,38 @@ def endpoint(status: int = 200, body: str = "success") -> Iterator[int]:
 
 def test_a_node_whose_endpoints_answer_is_well() -> None:
     with endpoint() as port:
-        assert node_checks.problem(node(node_ip="127.0.0.1", dashboard_agent_port=port, dashboard_port=port)) is None
+        assert node_checks.problem(node(dashboard_agent_port=port, dashboard_port=port)) is None
 
 
 def test_a_worker_is_not_asked_for_a_gcs() -> None:
-    with endpoint() as port, listening() as _:
-        worker = node(role="worker", node_ip="127.0.0.1", dashboard_agent_port=port, dashboard_port=1)
+    with endpoint() as port:
+        worker = node(role="worker", dashboard_agent_port=port, dashboard_port=1)
         assert node_checks.problem(worker) is None
 
 
 def test_an_endpoint_nobody_serves_is_a_problem_with_its_address() -> None:
-    problem = node_checks.problem(node(node_ip="127.0.0.1", dashboard_agent_port=1))
-    assert problem == "the raylet (127.0.0.1:1/api/local_raylet_healthz): [Errno 111] Connection refused"
+    problem = node_checks.problem(node(dashboard_agent_port=1))
+    assert problem == "the raylet (port 1, /api/local_raylet_healthz): [Errno 111] Connection refused"
 
 
 def test_an_unwell_answer_is_shown() -> None:
     with endpoint() as well, endpoint(503, "Timed out while waiting for GCS") as unwell:
-        problem = node_checks.problem(node(node_ip="127.0.0.1", dashboard_agent_port=well, dashboard_port=unwell))
-    assert problem == f"the GCS (127.0.0.1:{unwell}/api/gcs_healthz): 503 Timed out while waiting for GCS"
+        problem = node_checks.problem(node(dashboard_agent_port=well, dashboard_port=unwell))
+    assert problem == f"the GCS (port {unwell}, /api/gcs_healthz): 503 Timed out while waiting for GCS"
 
 
 def test_a_proxy_in_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     with endpoint() as port:
-        assert node_checks.problem(node(role="worker", node_ip="127.0.0.1", dashboard_agent_port=port)) is None
+        assert node_checks.problem(node(role="worker", dashboard_agent_port=port)) is None
 
 
 def test_a_head_has_started_only_when_it_takes_serve_applications() -> None:
     with endpoint() as port:
-        well = node(node_ip="127.0.0.1", dashboard_agent_port=port, dashboard_port=port)
+        well = node(dashboard_agent_port=port, dashboard_port=port)
         assert node_checks.start_problem(well, "token") is None
     with endpoint() as port, endpoint(500, "no") as serve:
-        head = node(node_ip="127.0.0.1", dashboard_agent_port=port, dashboard_port=serve)
+        head = node(dashboard_agent_port=port, dashboard_port=serve)
         assert node_checks.start_problem(head, "token") is not None
 
 

@@ -1,20 +1,9 @@
-"""The runtime in use: complete, and of the versions that pyproject.toml pins."""
+"""The runtime in use: complete, and of the versions that we have chosen."""
 
-import re
-import tomllib
-from pathlib import Path
-
+from roles.serving_runtime.lock import pins
 from tests.hosts.reach import CheckedHost, expect
 
-PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 CURRENT = "/opt/rayrack/current"
-
-
-def pins(runtime: str) -> dict[str, str]:
-    """Distribution and version of every exact pin of an extra: ``ray[serve,llm]==2.60.0`` is ray, 2.60.0."""
-    requirements = tomllib.loads(PYPROJECT.read_text())["project"]["optional-dependencies"][runtime]
-    found = (re.fullmatch(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?==(\S+)", requirement) for requirement in requirements)
-    return {match[1]: match[2] for match in found if match}
 
 
 def test_current_points_at_a_runtime(host: CheckedHost) -> None:

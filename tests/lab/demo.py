@@ -50,8 +50,8 @@ def host_rows(lab: Lab, roles: dict[str, str]) -> Iterable[tuple[str, ...]]:
 
 def unit_rows(lab: Lab, host: str) -> Iterable[tuple[str, ...]]:
     shown = lab.read(host, f"systemctl show --property={UNIT_PROPERTIES} 'rayrack*.service' 'rayrack.target'")
-    for block in sorted(shown.split("\n\n")):
-        unit = dict(line.split("=", 1) for line in block.splitlines())
+    units = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.split("\n\n")]
+    for unit in sorted(units, key=lambda unit: unit["Id"]):
         yield host, unit["Id"], f"{unit['ActiveState']} ({unit['SubState']})", unit.get("StatusText", "")
 
 
@@ -94,7 +94,8 @@ def show_answers(models: Sequence[Model], client: openai.OpenAI) -> None:
         model=generating[0], messages=[{"role": "user", "content": question}], max_tokens=MAX_TOKENS, stream=True
     )
     for chunk in stream:
-        print(chunk.choices[0].delta.content or "", end="|", flush=True)
+        if text := chunk.choices[0].delta.content:
+            print(text, end=" |", flush=True)
 
     embedding_model = next(model.model_id for model in models if model.runner == "pooling")
     vector = client.embeddings.create(model=embedding_model, input="a red cat").data[0].embedding

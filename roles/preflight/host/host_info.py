@@ -128,7 +128,7 @@ def main() -> None:
         "cpus": len(os.sched_getaffinity(0)),
         "memory_mib": int(memory.group(1)) // 1024 if memory else 0,
         "listeners": listeners(),
-        "runtimes": names(RUNTIMES),
+        "runtimes": [name for name in names(RUNTIMES) if Path(RUNTIMES, name, ".complete").is_file()],
         "model_slugs": [match.group("slug") for match in matches if match],
     }
     print(json.dumps(info))

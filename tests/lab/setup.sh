@@ -90,7 +90,7 @@ make_venv() {
   [ "$(cat .venv/installed-from 2>/dev/null)" != "$wanted" ] || return 0
   say_while "virtual environment" "$python" -m venv --clear .venv
   say_while "the project and its tools, into .venv" \
-    .venv/bin/pip install --no-cache-dir --disable-pip-version-check --progress-bar off --no-compile -e '.[dev]'
+    .venv/bin/pip install --disable-pip-version-check --progress-bar off -e '.[dev]'
   echo "$wanted" >.venv/installed-from
 }
 

@@ -81,11 +81,21 @@ def head(rack: DeployedRack) -> Iterator[Head]:
 
 def test_status_tells_state_replicas_and_requests_in_progress(head: Head) -> None:
     wait_until(lambda: head.show(A, "StatusText") == "RUNNING, 1/1 replicas, 0 ongoing", "the model is idle", 60)
-    stream = head.rack.client().completions.create(model=A, prompt="Hello", max_tokens=900, stream=True)
-    thread = threading.Thread(target=lambda: [None for _ in stream])
+    seen = threading.Event()
+
+    def ask() -> None:
+        while not seen.is_set():
+            head.rack.client().completions.create(model=A, prompt="Hello", max_tokens=400)
+
+    thread = threading.Thread(target=ask)
     thread.start()
-    wait_until(lambda: head.show(A, "StatusText") == "RUNNING, 1/1 replicas, 1 ongoing", "the request shows", 60, 0.2)
-    thread.join()
+    try:
+        wait_until(
+            lambda: head.show(A, "StatusText") == "RUNNING, 1/1 replicas, 1 ongoing", "the request shows", 60, 0.2
+        )
+    finally:
+        seen.set()
+        thread.join()
     wait_until(lambda: head.show(A, "StatusText").endswith("0 ongoing"), "the request is over", 60)
 
 

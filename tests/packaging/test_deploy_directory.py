@@ -96,7 +96,8 @@ def start_python(site_directory: Path, program: str) -> "subprocess.CompletedPro
     """What a program of this name sees of its arguments where these ``.pth`` files are installed."""
     argv = [str(site_directory / program), "i.py", "deploy/"]
     code = f"import sys, site; sys.argv = {argv}; site.addsitedir({str(site_directory)!r}); print(*sys.argv[1:])"
-    return subprocess.run([sys.executable, "-Ic", code], capture_output=True, text=True, check=True, timeout=60)
+    # -S: without the site-packages of the environment that runs the tests, where rayrack is installed already
+    return subprocess.run([sys.executable, "-ISc", code], capture_output=True, text=True, check=True, timeout=60)
 
 
 @pytest.fixture

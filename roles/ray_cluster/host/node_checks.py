@@ -98,8 +98,13 @@ def listener(table: str, port: int) -> tuple[int, int] | None:
 def reap_leftovers(unit: str) -> None:
     """Kill what an earlier run left in this unit's control group: an engine killed hard can leave its EngineCore
     behind, holding the GPU's memory. Only there: whatever Ray somebody else runs on this host is not ours."""
+    own = control_group(_read(os.getpid(), "cgroup"))
+    if not own.endswith(f"/{unit}"):
+        return  # not run by systemd
     deadline = time.monotonic() + LEFTOVER_LIMIT_S
-    while leftovers := [pid for pid in _processes() if pid != os.getpid() and in_unit(_read(pid, "cgroup"), unit)]:
+    while leftovers := [
+        pid for pid in _processes() if pid != os.getpid() and control_group(_read(pid, "cgroup")) == own
+    ]:
         for pid in leftovers:
             signal_process(pid, signal.SIGKILL)
         if time.monotonic() > deadline:
@@ -108,11 +113,13 @@ def reap_leftovers(unit: str) -> None:
         time.sleep(0.2)
 
 
-def in_unit(cgroups: str, unit: str) -> bool:
-    """Whether /proc/PID/cgroup names this unit, on cgroup v2 (``0::``) or in systemd's own v1 hierarchy."""
-    return any(
-        line.split(":", 2)[1] in ("", "name=systemd") and f"/{unit}/" in f"{line}/" for line in cgroups.splitlines()
-    )
+def control_group(cgroups: str) -> str:
+    """The path of systemd's own hierarchy in the text of /proc/PID/cgroup: its v1 hierarchy, else v2 (``0::``).
+
+    Only the whole path tells whose a process is: the same unit can run in a container on this host.
+    """
+    hierarchies = dict(line.split(":", 2)[1:] for line in cgroups.splitlines())
+    return hierarchies.get("name=systemd", hierarchies.get("", ""))
 
 
 # --- while it runs ----------------------------------------------------------------------------------------------
@@ -179,7 +186,7 @@ def _get_json(node: Node, path: str, token: str) -> Any:
 
 def children(parent: int) -> dict[str, int]:
     """The processes ``ray start`` has started, by name: ``gcs_server``, ``raylet``, ``dashboard`` and more."""
-    pids = [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+    pids = [int(pid) for pid in _read(parent, f"task/{parent}/children").split()]
     return {"dashboard" if DASHBOARD in _read(pid, "cmdline") else _read(pid, "comm").strip(): pid for pid in pids}
 
 

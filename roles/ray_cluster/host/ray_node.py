@@ -101,7 +101,10 @@ class RayStart:
             self.raylet_logs = node_checks.log_files(self.started["raylet"])
 
     def _watch_exit(self, pid: int) -> int:
-        descriptor = os.pidfd_open(pid)
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            raise NodeDown(f"a process of Ray (pid {pid}) has ended as soon as it was started") from None
         self.exits.register(descriptor, select.POLLIN)
         return descriptor
 
@@ -148,9 +151,9 @@ def run() -> int:
         systemd.stopping("stopping Ray")
         _end(ray, STOP_LIMIT_S)
         return 0
-    except (NodeDown, node_checks.Refused, node_config.ConfigError) as error:
-        systemd.notify(f"STATUS=failed: {error}")
+    except (NodeDown, node_checks.Refused, node_config.ConfigError, OSError) as error:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        systemd.notify(f"STATUS=failed: {error}")
         _end(ray, FAILED_STOP_LIMIT_S)
         print(f"failed: {error}", flush=True)
         return 1

@@ -107,26 +107,23 @@ def test_a_port_s_holder_is_the_one_that_listens_not_one_that_is_connected() -> 
 
 
 @pytest.mark.parametrize(
-    ("cgroups", "inside"),
+    ("cgroups", "group"),
     [
-        ("0::/system.slice/rayrack-head.service\n", True),
-        ("0::/system.slice/rayrack-head.service/sub\n", True),
-        ("4:memory:/lab\n1:name=systemd:/system.slice/rayrack-head.service\n", True),
-        ("0::/system.slice/rayrack-head.service.old\n", False),
-        ("0::/system.slice/my-rayrack-head.service\n", False),
-        ("4:memory:/system.slice/rayrack-head.service\n0::/user.slice\n", False),
-        ("", False),
+        ("0::/system.slice/rayrack-head.service\n", "/system.slice/rayrack-head.service"),
+        ("4:memory:/lab\n1:name=systemd:/system.slice/a.service\n0::/lab\n", "/system.slice/a.service"),
+        ("4:memory:/system.slice/a.service\n0::/user.slice\n", "/user.slice"),
+        ("", ""),
     ],
 )
-def test_only_processes_of_the_unit_are_left_over(cgroups: str, inside: bool) -> None:
-    assert node_checks.in_unit(cgroups, "rayrack-head.service") is inside
+def test_a_process_belongs_to_the_control_group_systemd_has_put_it_in(cgroups: str, group: str) -> None:
+    assert node_checks.control_group(cgroups) == group
 
 
-def test_nothing_is_reaped_outside_the_unit() -> None:
-    with subprocess.Popen(["sleep", "60"]) as bystander:
-        node_checks.reap_leftovers("rayrack-head.service")
-        assert bystander.poll() is None
-        bystander.kill()
+def test_a_program_that_systemd_has_not_started_reaps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    killed: list[int] = []
+    monkeypatch.setattr(node_checks, "signal_process", lambda pid, _number: killed.append(pid))
+    node_checks.reap_leftovers("rayrack-head.service")
+    assert killed == []
 
 
 # --- while it runs

@@ -16,12 +16,8 @@ MODELS = ROOT / "inventories/models/lab.yaml"
 def changes(result: Result) -> set[str]:
     """The operations that changed something, from pyinfra's table of results."""
     table = result.stdout.split("--> Results:")[1]
-    rows = re.findall(r"^ +(\S.*?) {2,}(\S+) +(\S+) +(\S+) +(\S+) *$", table, re.MULTILINE)
-    return {
-        name
-        for name, _, success, error, _ in rows
-        if (success, error) != ("-", "-") and name not in ("Operation", "Grand total")
-    }
+    rows = re.findall(r"^ +(\S.*?) {2,}\d+ +(\d+|-) +(\d+|-) +(?:\d+|-) *$", table, re.MULTILINE)
+    return {name for name, success, error in rows if (success, error) != ("-", "-") and name != "Grand total"}
 
 
 def replicas(rack: DeployedRack) -> dict[str, set[str]]:

@@ -351,16 +351,21 @@ crash() {
 
 # Whatever an ended or killed host left: processes (found by cgroup, never by name), its interface, its cgroups.
 remove_leftovers() {
-  local host=$1 cgroup pids try
+  local host=$1 cgroup pids
   while read -r cgroup; do
     [ -d "$cgroup" ] || continue
-    for try in 1 2 3 4 5 6 7 8 9 10; do
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
       pids=$(find "$cgroup" -name cgroup.procs -exec cat {} + 2>/dev/null | sort -un)
       [ -n "$pids" ] || break
       # shellcheck disable=SC2086
       kill -KILL $pids 2>/dev/null || true
-      sleep "0.$try"
+      sleep 0.2
     done
+    # A frozen cgroup takes the signal only when it is thawed, which is for whoever froze it to do.
+    if [ -n "$pids" ]; then
+      echo "lab: $host: processes of $cgroup do not end (is it frozen?); when they have, 'lab.sh down' removes the rest" >&2
+      break
+    fi
     find "$cgroup" -depth -type d -exec rmdir {} \; 2>/dev/null || true
   done < <({
     cat "$HOSTS/$host/cgroups" 2>/dev/null || true

@@ -13,6 +13,7 @@ node = NodeConfig.from_settings(
     role="head" if this.is_head else "worker",
     node_ip=run.node_ip(this.name),
     head_ip=run.node_ip(run.rack().head.name),
+    alone=len(run.rack().hosts) == 1,
 )
 
 serving_runtime.install(

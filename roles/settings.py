@@ -57,7 +57,7 @@ class Settings(BaseModel):
     ray_temp_dir: AbsolutePath = Field("/tmp/ray", description="directory of Ray's sessions, sockets and logs")  # noqa: S108
     gcs_port: Port = Field(6379, description="GCS (head)")
     dashboard_port: Port = Field(8265, description="dashboard and REST API on the head's loopback")
-    serve_port: Port = Field(8100, description="Ray Serve's HTTP port on the head's loopback")
+    serve_port: Port = Field(8100, description="Ray Serve's HTTP port (head)")
     node_manager_port: Port = Field(6380, description="raylet")
     object_manager_port: Port = Field(6381, description="object transfer")
     ray_client_port: Port = Field(10001, description="Ray client server (head)")

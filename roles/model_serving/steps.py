@@ -77,8 +77,6 @@ def units_match(models: Sequence[Model]) -> Generator[PyinfraCommand | str, None
     if not changed and not due and not known.keys() - texts.keys():
         host.noop("model units match the model list")
         return
-    if changed:
-        yield f"install -d -m 750 -o root -g rayrack {ENV_DIR}"
     for slug in changed:
         path = f"{ENV_DIR}/{slug}.env"
         upload = host.get_temp_filename(path)

@@ -15,11 +15,13 @@ _UNIT_FIELDS = ("limit_nofile", "limit_memlock")
 
 @dataclass(frozen=True)
 class NodeConfig:
-    """One host's node. The fields after ``head_ip`` are those of ``roles.settings.Settings``."""
+    """One host's node. The fields after ``serve_host`` are those of ``roles.settings.Settings``."""
 
     role: Role
     node_ip: str
     head_ip: str
+    serve_host: str
+    """Where Serve and all its replicas listen: loopback in a rack of one host, else where the head can reach them."""
     runtime: Literal["cuda", "cpu"]
     ray_temp_dir: str
     weights_dir: str
@@ -45,12 +47,16 @@ class NodeConfig:
     limit_memlock: str
 
     @classmethod
-    def from_settings(cls, settings: Settings, *, role: Role, node_ip: str, head_ip: str) -> "NodeConfig":
-        """The node of a host with these settings. ``node_ip`` is its address for Ray, ``head_ip`` the head's."""
-        own = ("role", "node_ip", "head_ip")
+    def from_settings(cls, settings: Settings, *, role: Role, node_ip: str, head_ip: str, alone: bool) -> "NodeConfig":
+        """The node of a host with these settings.
+
+        ``node_ip`` is its address for Ray, ``head_ip`` the head's; ``alone``: the rack has no other host.
+        """
+        own = ("role", "node_ip", "head_ip", "serve_host")
+        serve_host = "127.0.0.1" if alone else "0.0.0.0"  # noqa: S104 - Ray has one setting for Serve and its replicas
         taken = {field.name: getattr(settings, field.name) for field in fields(cls) if field.name not in own}
         taken["gpus"] = 0 if settings.runtime == "cpu" else settings.gpus
-        return cls(role=role, node_ip=node_ip, head_ip=head_ip, **taken)
+        return cls(role=role, node_ip=node_ip, head_ip=head_ip, serve_host=serve_host, **taken)
 
     @property
     def unit(self) -> str:

@@ -134,7 +134,7 @@ BREAKAGES = (
         "h1",
         f"python3 -m http.server --bind $(hostname -I) 8265 >/dev/null 2>&1 </dev/null & echo $! >{STRAY}; sleep 1",
         f"kill $(cat {STRAY}); rm {STRAY}",
-        "test_dashboard_and_serve_listen_on_loopback_only[h1]",
+        "test_what_belongs_on_loopback_listens_there_only[h1]",
     ),
     breakage(
         "a host believes in another address than Ray",

@@ -44,8 +44,7 @@ class ModelHost:
             ) from None
         return cls(
             dashboard_port=setting("DASHBOARD_PORT"),
-            # Loopback on a rack of one host; else Serve's HAProxy must reach replicas on other hosts.
-            serve_host=setting("SERVE_HOST") if "RAYRACK_SERVE_HOST" in environ else "0.0.0.0",  # noqa: S104
+            serve_host=setting("SERVE_HOST"),
             serve_port=setting("SERVE_PORT"),
             serve_metrics_port=setting("SERVE_METRICS_PORT"),
             cache_dir=setting("CACHE_DIR"),

@@ -29,14 +29,13 @@ def test_a_blank_head_gets_an_env_file_for_each_model_and_units_that_match() -> 
         "/etc/rayrack/models/tiny-a.env.new": env_file.render(TINY),
         "/etc/rayrack/models/org-big.env.new": env_file.render(BIG),
     }
-    assert change.commands[0] == "install -d -m 750 -o root -g rayrack /etc/rayrack/models"
     assert change.commands[-1] == "/opt/rayrack/bin/model_units apply tiny-a org-big"
 
 
 def test_an_env_file_is_never_readable_for_everybody_under_its_own_name() -> None:
     change = changes(steps.install, {}, models=[TINY])[MATCH]
     new = "/etc/rayrack/models/tiny-a.env"
-    assert change.commands[1] == f"chown root:rayrack {new}.new && chmod 640 {new}.new && mv {new}.new {new}"
+    assert change.commands[0] == f"chown root:rayrack {new}.new && chmod 640 {new}.new && mv {new}.new {new}"
 
 
 def test_a_second_run_changes_nothing() -> None:

@@ -10,8 +10,16 @@ from roles.settings import Settings
 
 def config(role: Role = "head", **settings: object) -> NodeConfig:
     return NodeConfig.from_settings(
-        Settings.model_validate(settings), role=role, node_ip="10.0.0.11", head_ip="10.0.0.11"
+        Settings.model_validate(settings), role=role, node_ip="10.0.0.11", head_ip="10.0.0.11", alone=False
     )
+
+
+def test_serve_listens_on_loopback_where_no_other_host_needs_it() -> None:
+    addresses = {"node_ip": "10.0.0.11", "head_ip": "10.0.0.11"}
+    alone, one_of_many = (
+        NodeConfig.from_settings(Settings(), role="head", **addresses, alone=each) for each in (True, False)
+    )
+    assert (alone.serve_host, one_of_many.serve_host) == ("127.0.0.1", "0.0.0.0")
 
 
 def test_a_node_takes_its_values_from_the_settings() -> None:

@@ -19,10 +19,12 @@ HEAD = NodeConfig.from_settings(
     role="head",
     node_ip="10.0.0.11",
     head_ip="10.0.0.11",
+    alone=False,
 )
 WORKER = NodeConfig.from_settings(
     Settings(runtime="cuda", gpus=8, ray_temp_dir="/var/lib/rayrack/ray"),
     role="worker",
+    alone=False,
     **ADDRESSES,  # type: ignore[arg-type]
 )
 FILES = {

@@ -221,7 +221,8 @@ def test_wrong_settings_fail_for_good_in_one_line(
     (tmp_path / "token").write_text(TOKEN)
     environ = {f"RAYRACK_{name.upper()}": json.dumps(value) for name, value in unit.fields().items()}
     environ |= {f"RAYRACK_{name}_PORT": str(unit.serve.port) for name in ("DASHBOARD", "SERVE", "SERVE_METRICS")}
-    environ |= {"RAYRACK_CACHE_DIR": '"/c"', "RAYRACK_RAY_TEMP_DIR": '"/r"', "RAY_AUTH_TOKEN_PATH": f"{tmp_path}/token"}
+    environ |= {"RAYRACK_CACHE_DIR": '"/c"', "RAYRACK_RAY_TEMP_DIR": '"/r"', "RAYRACK_SERVE_HOST": '"127.0.0.1"'}
+    environ["RAY_AUTH_TOKEN_PATH"] = f"{tmp_path}/token"
     for name, value in (environ | change).items():
         monkeypatch.setenv(name, value)
     assert model_unit.main(["run", SLUG]) == 78

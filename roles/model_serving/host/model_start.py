@@ -114,9 +114,10 @@ class Starter:
         )
 
     def _give_up(self) -> None:
-        """Leave nothing behind that would hold GPUs; when Serve does not answer there is nothing to do here."""
+        """Leave nothing behind that would hold GPUs, before the next model starts; when Serve does not answer there is
+        nothing to do here."""
         with suppress(ServeError):
-            self.api.change_application(self.name, None)
+            remove(self.api, self.name, self.say)
         remove_record(self.host.run_dir, self.slug)
 
     def _application(self, generation: str) -> dict[str, Any]:

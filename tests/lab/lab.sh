@@ -270,7 +270,7 @@ enter_cgroups() {
 supervise() {
   local host=$1 dir=$HOSTS/$1 code=0 boot=0 monotonic boottime
   make_cgroups <"$dir/cgroups"
-  rm -rf "$dir/work/work/incompat" # left by `volatile` after a power cut; it would forbid the next mount
+  rm -rf "$dir/work"/*/incompat # left by `volatile` after a power cut; it would forbid the next mount
   # volatile: no fsync reaches the disk, which makes dpkg several times faster; a power cut of the machine ends the lab anyway
   mount -t overlay "lab-$host" -o "lowerdir=$BASE,upperdir=$dir/upper,workdir=$dir/work,volatile" "$dir/root"
   while :; do

@@ -16,6 +16,7 @@ KERNEL_NOFILE_MAX = 1_048_576
 PACKAGES = (
     "ca-certificates",
     "cron",
+    "dbus",  # systemctl list-jobs by an ordinary user: how a unit knows a stop from a restart
     "procps",  # sysctl, and ps and top for whoever looks at a host
     "systemd-timesyncd | time-daemon",  # chrony, ntpsec and the like are left alone
 )

@@ -75,6 +75,7 @@ def head(rack: DeployedRack) -> Iterator[Head]:
     yield head
     rack.lab.ssh(rack.head, f"rm -f {ENV}/{B}.override.env")
     head.systemctl("reload" if head.show(B, "ActiveState") == "active" else "restart", B)
+    wait_until(lambda: head.serve()[B]["scaling"]["target_ongoing_requests"] == 8, "Serve has the list's numbers", 30)
 
 
 def test_status_tells_state_replicas_and_requests_in_progress(head: Head) -> None:

@@ -75,7 +75,12 @@ def head(rack: DeployedRack) -> Iterator[Head]:
     yield head
     rack.lab.ssh(rack.head, f"rm -f {ENV}/{B}.override.env")
     head.systemctl("reload" if head.show(B, "ActiveState") == "active" else "restart", B)
-    wait_until(lambda: head.serve()[B]["scaling"]["target_ongoing_requests"] == 8, "Serve has the list's numbers", 30)
+    wait_until(lambda: as_listed(head.serve()[B]), "Serve has applied the list's numbers", 60)
+
+
+def as_listed(application: dict[str, Any]) -> bool:
+    """Whether Serve runs a model with the numbers of the list and has nothing left to do for it."""
+    return application["status"] == "RUNNING" and application["scaling"]["target_ongoing_requests"] == 8
 
 
 def test_status_tells_state_replicas_and_requests_in_progress(head: Head) -> None:

@@ -50,13 +50,10 @@ class HostInfo:
     disks: tuple[Disk, ...] = field(default=(), repr=False)
     runtimes: tuple[str, ...] = ()
     """Digests of the installed runtimes."""
-    model_slugs: tuple[str, ...] = ()
-    """Models that an earlier deploy put on this host."""
 
     @classmethod
     def parse(cls, info_line: str, disks: Sequence[Disk]) -> "HostInfo":
         values = json.loads(info_line)
         values["listeners"] = tuple(Listener(**entry) for entry in values["listeners"])
-        for name in ("runtimes", "model_slugs"):
-            values[name] = tuple(values[name])
+        values["runtimes"] = tuple(values["runtimes"])
         return cls(**values, disks=tuple(disks))

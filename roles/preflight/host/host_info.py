@@ -20,8 +20,6 @@ from typing import Any
 
 LISTENING = "0A"  # TCP_LISTEN in the kernel's include/net/tcp_states.h
 RUNTIMES = "/opt/rayrack/runtime"
-MODELS = "/etc/rayrack/models"
-MODEL_ENV = re.compile(r"(?P<slug>.+?)(?<!\.override)\.env")
 
 
 def os_release(text: str) -> dict[str, str]:
@@ -117,7 +115,6 @@ def systemd_version() -> int | None:
 def main() -> None:
     release = os_release(read("/etc/os-release") or read("/usr/lib/os-release"))
     memory = re.search(r"MemTotal:\s+(\d+) kB", read("/proc/meminfo"))
-    matches = (MODEL_ENV.fullmatch(name) for name in names(MODELS))
     info = {
         "os_id": release.get("ID", ""),
         "os_version": release.get("VERSION_ID", ""),
@@ -129,7 +126,6 @@ def main() -> None:
         "memory_mib": int(memory.group(1)) // 1024 if memory else 0,
         "listeners": listeners(),
         "runtimes": [name for name in names(RUNTIMES) if Path(RUNTIMES, name, ".complete").is_file()],
-        "model_slugs": [match.group("slug") for match in matches if match],
     }
     print(json.dumps(info))
 

@@ -68,12 +68,6 @@ def test_os_release_is_read_with_and_without_quotes() -> None:
     }
 
 
-def test_models_are_those_with_an_env_file_and_overrides_are_none() -> None:
-    names = ["a.env", "a.override.env", "qwen2.5.env", "notes.txt"]
-    matches = (host_info.MODEL_ENV.fullmatch(name) for name in names)
-    assert [match["slug"] for match in matches if match] == ["a", "qwen2.5"]
-
-
 def test_it_uses_the_standard_library_only() -> None:
     source = Path(host_info.__file__).read_text()
     imported = {line.split()[1].split(".")[0] for line in source.splitlines() if line.startswith(("import ", "from "))}

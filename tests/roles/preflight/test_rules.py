@@ -189,9 +189,8 @@ def test_a_host_is_read_from_the_programs_json() -> None:
             "memory_mib": 1000,
             "listeners": [{"address": "::", "port": 22, "pid": 1, "process": "sshd", "unit": "ssh.service"}],
             "runtimes": ["abc"],
-            "model_slugs": ["tiny"],
         }
     )
     info = HostInfo.parse(line, [disk("/")])
     assert info.listeners == (Listener("::", 22, 1, "sshd", "ssh.service"),)
-    assert (info.runtimes, info.model_slugs, info.disks) == (("abc",), ("tiny",), (disk("/"),))
+    assert (info.runtimes, info.disks) == (("abc",), (disk("/"),))

@@ -3,33 +3,68 @@
 Python resolves the link before it sets ``sys.path[0]``, so programs import their neighbours in lib by plain name.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 
-from pyinfra.api.operation import OperationMeta
+from pyinfra.api.command import PyinfraCommand
+from pyinfra.api.facts import FactBase
+from pyinfra.api.operation import operation
+from pyinfra.context import host
 from pyinfra.operations import files
 
 LIB = "/opt/rayrack/lib"
 BIN = "/opt/rayrack/bin"
 
 
-def install(*, programs: Sequence[Path], modules: Sequence[Path] = ()) -> list[OperationMeta]:
-    """Install ``programs`` (run by name, without ``.py``) and the ``modules`` they import.
+class InstalledPrograms(FactBase[dict[str, str]]):
+    """By path: "OWNER:GROUP MODE SHA256" of each file in lib, the target of each link in bin. One round trip for all,
+    where ``files.put`` takes two for each file: they were half the time of a run that changes nothing."""
 
-    Returns the operations, for ``any_changed``. The list of files must be the same on every host of a run.
-    """
-    changes = [
-        files.put(
-            name=f"Host program {source.stem}",
-            src=str(source),
-            dest=f"{LIB}/{source.name}",
-            user="root",
-            group="root",
-            mode="755" if source in programs else "644",
-            create_remote_dir=False,
+    def command(self) -> str:
+        in_lib = f"find {LIB} -maxdepth 1 -type f"
+        return (
+            f"{{ {in_lib} -printf 'file %p %u:%g %m\\n'; {in_lib} -exec sha256sum {{}} +; "
+            f"find {BIN} -maxdepth 1 -type l -printf 'link %p %l\\n'; }} 2>/dev/null || true"
         )
-        for source in (*modules, *programs)
-    ]
+
+    @staticmethod
+    def default() -> dict[str, str]:
+        return {}
+
+    def process(self, output: Iterable[str]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for line in output:
+            first, path, *rest = line.split()
+            if first in ("file", "link"):
+                found[path] = " ".join(rest)
+            else:
+                found[path] += f" {first}"
+        return found
+
+
+@operation()
+def install(programs: Sequence[Path], modules: Sequence[Path] = ()) -> Generator[PyinfraCommand, None, None]:
+    """Put ``programs``, which are run by name, and the ``modules`` they import.
+
+    + programs: Python files, each linked under its name without ``.py``
+    + modules: Python files
+    """
+    found = host.get_fact(InstalledPrograms)
+    changed = False
+    for source in (*modules, *programs):
+        mode = "755" if source in programs else "644"
+        path = f"{LIB}/{source.name}"
+        if found.get(path) == f"root:root {mode} {hashlib.sha256(source.read_bytes()).hexdigest()}":
+            continue
+        changed = True
+        yield from files.put._inner(
+            src=str(source), dest=path, user="root", group="root", mode=mode, create_remote_dir=False
+        )
     for source in programs:
-        files.link(name=f"Link {BIN}/{source.stem}", path=f"{BIN}/{source.stem}", target=f"{LIB}/{source.name}")
-    return changes
+        link, path = f"{BIN}/{source.stem}", f"{LIB}/{source.name}"
+        if found.get(link) != path:
+            changed = True
+            yield from files.link._inner(path=link, target=path, create_remote_dir=False)
+    if not changed:
+        host.noop("these programs are there")

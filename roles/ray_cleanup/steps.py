@@ -22,7 +22,7 @@ class CleanUp:
 @deploy("Clean-up of Ray's files")
 def install(*, ray_temp_dir: str, min_age_minutes: int) -> None:
     """Needs cron and /opt/rayrack (base_system). cron notices the changed entry by itself."""
-    host_programs.install(programs=[HOST / "clean_ray.py"])
+    host_programs.install(name="Program of the clean-up", programs=[HOST / "clean_ray.py"])
     files.template(
         name="Cron entry of the clean-up",
         src="templates/ray_cleanup/etc/cron.d/rayrack-clean.j2",

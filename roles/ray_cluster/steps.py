@@ -34,6 +34,7 @@ def install_worker(*, node: NodeConfig, head: Host) -> None:
 
 def _node(node: NodeConfig) -> None:
     host_programs.install(
+        name="Programs of the node",
         programs=[HOST / "ray_node.py"],
         modules=[HOST / f"{name}.py" for name in ("systemd", "node_config", "node_checks")],
     )

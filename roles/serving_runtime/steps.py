@@ -45,6 +45,7 @@ def install(
         packages=PACKAGES if wheelhouse else (*PACKAGES, *PACKAGES_FOR_INDEX),
     )
     host_programs.install(
+        name="Programs that install the runtime",
         programs=[HOST_PROGRAMS / "install_runtime.py"],
         modules=[HOST_PROGRAMS / f"{name}.py" for name in ("lock_wheels", "package_tools", "runtimes")],
     )

@@ -23,6 +23,6 @@ def test_the_cron_entry_is_where_cron_reads_it_and_only_root_can_change_it() -> 
 
 def test_the_program_is_put_where_the_cron_entry_runs_it() -> None:
     changed = changes(steps.install, {}, ray_temp_dir="/tmp/ray", min_age_minutes=60)
-    assert "/opt/rayrack/lib/clean_ray.py" in changed["Host program clean_ray"].files
-    link = changed["Link /opt/rayrack/bin/clean_ray"].commands[-1]
-    assert link == "ln -s /opt/rayrack/lib/clean_ray.py /opt/rayrack/bin/clean_ray"
+    change = changed["Program of the clean-up"]
+    assert list(change.files) == ["/opt/rayrack/lib/clean_ray.py"]
+    assert change.commands[-1] == "ln -s /opt/rayrack/lib/clean_ray.py /opt/rayrack/bin/clean_ray"

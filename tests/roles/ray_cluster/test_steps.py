@@ -22,7 +22,7 @@ def test_a_blank_head_gets_its_token_before_anything_that_needs_it() -> None:
 
 def test_a_head_makes_its_token_once() -> None:
     assert head(BLANK)["Ray's token"].commands == (MAKE,)
-    assert "Ray's token" not in head({**BLANK, "sha256sum": "ab12  -"})
+    assert "Ray's token" not in head({**BLANK, "ray.token | sha256sum": "ab12  -"})
 
 
 def test_the_env_file_and_the_units_are_put_where_systemd_reads_them() -> None:

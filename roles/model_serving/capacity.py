@@ -13,7 +13,7 @@ from roles.model_serving.model import Model
 
 # Ray 2.60, ray/llm/_internal/serve/core: a replica is one actor that asks for 1 CPU (LLMServer.get_deployment_options,
 # `ray_actor_options.get("num_cpus", 1)`) and an engine whose every worker asks for 1 CPU when there is no GPU
-# (CPUAccelerator.default_bundles). The router asks for none (`_build_router_deployment`).
+# (CPUAccelerator.default_bundles).
 REPLICA_CPUS = 1
 CPU_WORKER_CPUS = 1
 

@@ -29,7 +29,7 @@ _ENGINE_ARGUMENT_FIELDS = {
     "model": "`model_source`",
     "served_model_name": "`model_id`",
     "hf_token": "`secrets`, as HF_TOKEN",
-    # build_openai_app asks Ray for tensor * pipeline GPUs only.
+    # ray.serve.llm asks Ray for tensor * pipeline GPUs only.
     "data_parallel_size": "`min_replicas` and `max_replicas`",
 }
 

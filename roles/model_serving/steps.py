@@ -21,20 +21,21 @@ HOST = Path(__file__).parent / "host"
 ENV_DIR = "/etc/rayrack/models"
 UNIT = "rayrack-model@.service"
 MODEL_UNITS = f"{host_programs.BIN}/model_units"
-ENGINE_ENVIRONMENT = f"{host_programs.LIB}/engine_environment/sitecustomize.py"
+ENGINE_ENVIRONMENT = f"{host_programs.LIB}/engine_environment"
 
 
-@deploy("Secrets of engines")
+@deploy("Engines")
 def install_engine_environment() -> None:
-    """On every node: what reads a model's secrets into the environment of its engines there."""
-    files.put(
-        name="Program that gives engines their secrets",
-        src=str(HOST / "engine_environment/sitecustomize.py"),
-        dest=ENGINE_ENVIRONMENT,
-        user="root",
-        group="root",
-        mode="644",
-    )
+    """On every node: what Ray imports there to build a model's application and to give its engines their secrets."""
+    for name in ("rayrack_application.py", "sitecustomize.py"):
+        files.put(
+            name=f"Module {name} for engines",
+            src=str(HOST / "engine_environment" / name),
+            dest=f"{ENGINE_ENVIRONMENT}/{name}",
+            user="root",
+            group="root",
+            mode="644",
+        )
 
 
 @deploy("Model serving")
@@ -45,6 +46,7 @@ def install(*, models: Sequence[Model]) -> None:
     the last step of a run, so that a model that fails does not keep the rest of the rack from being deployed.
     """
     host_programs.install(
+        name="Programs of the models' units",
         programs=[HOST / f"{name}.py" for name in ("model_unit", "model_units")],
         modules=[
             HOST / f"{name}.py"

@@ -208,8 +208,8 @@ class Starter:
     def _warm_up(self, deadline: float) -> None:
         """An application that Serve calls RUNNING can still die at its first request: be its first client.
 
-        One request for each replica: Serve's router hands them out in turn. Chat templates are not asked for, as a
-        base model has none.
+        One request for each replica: Serve's HAProxy hands them out in turn while all are idle. Chat templates are not
+        asked for, as a base model has none.
         """
         path, extra = ("embeddings", {"input": "Hello"})
         if self.fields["runner"] == "generate":

@@ -1,8 +1,8 @@
 """A model's settings as a Ray Serve application, and what a change of them needs. Pure: standard library, no I/O.
 
-The application is the stock ``ray.serve.llm:build_openai_app`` with exactly one LLMConfig. Serve (2.60) computes an
-application's version from ``import_path``, ``runtime_env`` and ``args``: a change in them replaces the replicas, while
-the numbers under ``deployments`` are applied in place. So each setting stands where its change needs it to stand.
+The application is built by ``rayrack_application`` from exactly one LLMConfig. Serve (2.60) computes an application's
+version from ``import_path``, ``runtime_env`` and ``args``: a change in them replaces the replicas, while the numbers
+under ``deployments`` are applied in place. So each setting stands where its change needs it to stand.
 """
 
 import json
@@ -52,7 +52,8 @@ _MAPPINGS = ("env", "secrets", "engine_kwargs")
 GENERATION = "RAYRACK_GENERATION"
 DIRECT_STREAMING = "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING"
 SECRETS = "RAYRACK_SECRETS"
-# Holds a sitecustomize.py, which Python runs before anything else: it reads the secrets' files into the environment.
+# On every node. Holds the module that builds the application, and a sitecustomize.py, which Python runs before anything
+# else: it reads the secrets' files into the environment.
 ENGINE_ENVIRONMENT = "/opt/rayrack/lib/engine_environment"
 
 # Ray Serve LLM's default is 1e9. Above this Serve queues, and no replica is given more; vLLM batches 256 at most.
@@ -128,11 +129,8 @@ def route(slug: str) -> str:
 
 
 def server_deployment(slug: str) -> str:
-    """The deployment whose replicas are the engines: build_openai_app puts its class's name before the given one."""
+    """The deployment whose replicas are the engines: the builder puts this prefix before the given name."""
     return f"LLMServer:{slug}"
-
-
-ROUTER_DEPLOYMENT = "LLMRouter"
 
 
 def application(fields: Fields, *, generation: str, cache_dir: str) -> dict[str, Any]:
@@ -140,8 +138,8 @@ def application(fields: Fields, *, generation: str, cache_dir: str) -> dict[str,
     return {
         "name": application_name(fields["slug"]),
         "route_prefix": route(fields["slug"]),
-        "import_path": "ray.serve.llm:build_openai_app",
-        "runtime_env": {"env_vars": {DIRECT_STREAMING: "1", GENERATION: generation}},
+        "import_path": "rayrack_application:build",
+        "runtime_env": {"env_vars": {DIRECT_STREAMING: "1", GENERATION: generation, "PYTHONPATH": ENGINE_ENVIRONMENT}},
         "args": {"llm_configs": [_llm_config(fields, cache_dir)]},
         "deployments": _deployments(fields),
     }
@@ -231,9 +229,8 @@ def _strategy(fields: Fields) -> str:
 
 
 def _deployments(fields: Fields) -> list[dict[str, Any]]:
-    """What Serve applies in place. Surge on the router too, or requests would find none while it is replaced."""
+    """What Serve applies in place."""
     target = fields["target_ongoing_requests"]
-    surge = 100 if fields["update"] == "surge" else 0
     return [
         {
             "name": server_deployment(fields["slug"]),
@@ -243,9 +240,8 @@ def _deployments(fields: Fields) -> list[dict[str, Any]]:
                 "max_replicas": fields["max_replicas"],
                 "target_ongoing_requests": target,
             },
-            "max_surge_percent": surge,
-        },
-        {"name": ROUTER_DEPLOYMENT, "max_surge_percent": surge},
+            "max_surge_percent": 100 if fields["update"] == "surge" else 0,
+        }
     ]
 
 

@@ -67,12 +67,12 @@ def test_an_interrupted_run_is_finished() -> None:
 def test_the_unit_and_its_programs_are_put_before_the_units_are_started() -> None:
     done = list(changes(steps.install, {}, models=[TINY]))
     assert done[-1] == MATCH
-    assert {"Host program model_unit", "Host program model_units", "Unit rayrack-model@.service"} <= set(done)
+    assert {"Programs of the models' units", "Unit rayrack-model@.service"} <= set(done)
     assert done.index("systemd reads the models' unit") < done.index(MATCH)
 
 
-def test_every_node_gets_the_program_for_secrets_where_the_engines_look_for_it() -> None:
+def test_every_node_gets_the_modules_that_engines_import_where_they_look_for_them() -> None:
     import serve_app
 
-    (change,) = changes(steps.install_engine_environment, {}).values()
-    assert list(change.files) == [f"{serve_app.ENGINE_ENVIRONMENT}/sitecustomize.py"]
+    put = [path for change in changes(steps.install_engine_environment, {}).values() for path in change.files]
+    assert put == [f"{serve_app.ENGINE_ENVIRONMENT}/{name}.py" for name in ("rayrack_application", "sitecustomize")]

@@ -36,14 +36,18 @@ def test_the_fields_survive_their_env_file() -> None:
     assert serve_app.fields_from(environ) == model.model_dump(mode="json")
 
 
-def test_the_application_is_the_stock_builder_with_one_model_on_a_route_of_its_own() -> None:
+def test_the_application_is_built_on_the_node_from_one_model_on_a_route_of_its_own() -> None:
     app = application()
     assert app["name"] == "m-org-big-7b"
     assert app["route_prefix"] == "/m/org-big-7b"
-    assert app["import_path"] == "ray.serve.llm:build_openai_app"
+    assert app["import_path"] == "rayrack_application:build"
     assert len(app["args"]["llm_configs"]) == 1
     assert list(app["args"]) == ["llm_configs"], "LLMServingArgs forbids other keys"
-    assert app["runtime_env"]["env_vars"] == {"RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING": "1", "RAYRACK_GENERATION": "1"}
+    assert app["runtime_env"]["env_vars"] == {
+        "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING": "1",
+        "RAYRACK_GENERATION": "1",
+        "PYTHONPATH": "/opt/rayrack/lib/engine_environment",
+    }
 
 
 def test_only_the_generation_differs_between_two_restarts() -> None:
@@ -70,10 +74,10 @@ def test_anything_else_is_in_the_version(change: dict[str, Any]) -> None:
     assert not serve_app.same_replicas(application(), application(**change))
 
 
-def test_surge_is_asked_for_on_the_router_too() -> None:
-    assert [d["max_surge_percent"] for d in application(update="surge")["deployments"]] == [100, 100]
-    assert [d["max_surge_percent"] for d in application(update="swap")["deployments"]] == [0, 0]
-    assert [d["name"] for d in application()["deployments"]] == ["LLMServer:org-big-7b", "LLMRouter"]
+def test_surge_is_asked_of_the_engines_deployment_which_is_the_only_one() -> None:
+    assert [d["max_surge_percent"] for d in application(update="surge")["deployments"]] == [100]
+    assert [d["max_surge_percent"] for d in application(update="swap")["deployments"]] == [0]
+    assert [d["name"] for d in application()["deployments"]] == ["LLMServer:org-big-7b"]
 
 
 def test_a_cpu_model_asks_for_no_gpu() -> None:

@@ -4,9 +4,9 @@ INVENTORY ?= inventories/lab.py
 RUN := .venv/bin/python -m
 
 demo: ; @tests/lab/setup.sh lab && $(RUN) tests.lab.demo
-test: ; @tests/lab/setup.sh lab && $(RUN) pytest -m "not long"
-test-unit: ; @tests/lab/setup.sh tools && $(RUN) pytest -m "not lab"
-test-full: ; @tests/lab/setup.sh lab && $(RUN) pytest
+test: test-unit ; @tests/lab/setup.sh lab && $(RUN) pytest -m "lab and not long"
+test-unit: ; @tests/lab/setup.sh tools && $(RUN) pytest -n auto -m "not lab and not long"
+test-full: ; @tests/lab/setup.sh lab && $(RUN) pytest -n auto -m "not lab" && $(RUN) pytest -m lab
 lint: ; @tests/lab/setup.sh tools && .ci/lint
 lock: ; @tests/lab/setup.sh tools && $(RUN) roles.serving_runtime.make_locks
 verify: ; @tests/lab/setup.sh tools && $(RUN) pytest tests/hosts --inventory $(INVENTORY)

@@ -80,3 +80,11 @@ def plain_server(replica: Replica, model: Model) -> Iterator[None]:
         yield
     finally:
         replica.host.run("systemctl stop %s", UNIT)
+
+
+def expect_alive(replica: Replica) -> None:
+    """Fail at once, with its reason, when the server has ended."""
+    if replica.host.run("systemctl is-active --quiet %s", UNIT).rc != 0:
+        journal = f"journalctl -u {UNIT} -n 300 -o cat --no-pager | grep Error: | head -n 1"
+        reason = replica.host.run(journal).stdout.strip() or "it does not say why"
+        expect(False, f"the plain vLLM server ended: {reason}", f"on {replica.host}: journalctl -u {UNIT}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from roles.model_serving.model import Model
 from tests.bench.load import Answer, Connection, Endpoint, steady_load
 from tests.bench.measures import Block, block, median_of_ratios, percentile
-from tests.bench.plain_vllm import PORT, plain_server, replica_of
+from tests.bench.plain_vllm import PORT, expect_alive, plain_server, replica_of
 from tests.hosts.questions import node_ip
 from tests.hosts.reach import CheckedRack
 
@@ -71,15 +71,19 @@ def busy_share(seconds: float) -> float:
     return (used - used_before) / max(1, total - all_before)
 
 
-async def wait_until_it_answers(endpoint: Endpoint, limit_s: float, tell: Callable[[str], None]) -> None:
+async def wait_until_it_answers(
+    endpoint: Endpoint, limit_s: float, tell: Callable[[str], None], check: Callable[[], None]
+) -> None:
     """Ask until there is a good answer.
 
     Raises:
         TimeoutError: with the last problem, after ``limit_s`` seconds.
+        Exception: what ``check`` raises, which is asked after each answer that is not good.
     """
     connection = Connection(endpoint)
     began = time.monotonic()
     while not (answer := await connection.ask()).good:
+        check()
         waited = time.monotonic() - began
         if waited > limit_s:
             raise TimeoutError(
@@ -100,7 +104,7 @@ def measure(checked: CheckedRack, model: Model, rounds: int, seconds: float, tel
         (number, side): [] for number in CONCURRENCIES for side in (ours, plain)
     }
     with plain_server(replica, model):
-        asyncio.run(wait_until_it_answers(plain, START_LIMIT_S, tell))
+        asyncio.run(wait_until_it_answers(plain, START_LIMIT_S, tell, lambda: expect_alive(replica)))
         for side in (ours, plain):
             _load(side, max(CONCURRENCIES), WARM_UP_S)
         idle = busy_share(5)

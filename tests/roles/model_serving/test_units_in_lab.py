@@ -15,13 +15,16 @@ from tests.lab.lab import Result, wait_until
 A, B = "tiny-a", "tiny-b"
 START_S = 600
 ENV = "/etc/rayrack/models"
-# Prints an application's replicas of engines and its settings applied in place, as Serve's REST API has them.
+# Prints what Serve's REST API has; then each application's replicas of engines and its settings applied in place.
 SERVE = """
-import json, urllib.request
+import json, sys, urllib.request
 token = open("/etc/rayrack/secrets/ray.token").read().strip()
 url = "http://127.0.0.1:8265/api/serve/applications/"
 request = urllib.request.Request(url, headers={"Authorization": "Bearer " + token})
-answer = json.load(urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30))
+text = urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30).read().decode()
+if sys.argv[1:] == ["whole"]:
+    sys.exit(print(text))
+answer = json.loads(text)
 found = {}
 for name, app in answer["applications"].items():
     server = app["deployments"].get("LLMServer:" + name[2:], {"replicas": []})
@@ -50,6 +53,9 @@ class Head:
     def serve(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.rack.lab.read(self.rack.head, f"python3 -c '{SERVE}'"))
         return found
+
+    def serve_json(self) -> str:
+        return self.rack.lab.read(self.rack.head, f"python3 -c '{SERVE}' whole")
 
     def replicas(self, slug: str) -> list[str]:
         ids: list[str] = self.serve()[slug]["replicas"]
@@ -188,6 +194,39 @@ def test_a_surging_restart_answers_all_the_time(head: Head) -> None:
     assert len(answers) > 10
     assert all(answers)
     assert not set(head.replicas(B)) & set(old)
+
+
+@pytest.fixture
+def secret(rack: DeployedRack) -> Iterator[str]:
+    """The name of a secret on both hosts, whose node units have read it; it holds `canary`."""
+    name, hosts = "logging.prefix", {rack.head: "rayrack-head", rack.worker: "rayrack-worker"}
+    try:
+        for host, unit in hosts.items():
+            rack.lab.ssh(host, f"install -m 0400 /dev/stdin /etc/rayrack/secrets/{name} <<<canary")
+            rack.lab.ssh(host, f"systemctl restart {unit}", timeout_s=START_S)
+        wait = f"timeout {START_S} /opt/rayrack/bin/model_units wait {A} {B} tiny-embed"
+        rack.lab.ssh(rack.head, wait, timeout_s=START_S + 30)
+        yield name
+    finally:
+        for host in hosts:
+            rack.lab.ssh(host, f"rm -f /etc/rayrack/secrets/{name}")
+
+
+@pytest.mark.long
+def test_a_secret_reaches_the_engine_where_it_runs_and_not_serves_config(secret: str, head: Head) -> None:
+    # vLLM begins its log lines with the value of this variable: it shows what the engine's own process has.
+    head.override(B, f"RAYRACK_SECRETS='{json.dumps({'VLLM_LOGGING_PREFIX': secret})}'")
+    head.systemctl("restart", B)
+    logs = "grep -l '^.*canary' /tmp/ray/session_latest/logs/worker-*"
+    assert any(head.rack.lab.ssh(host, logs, check=False).stdout for host in (head.rack.head, head.rack.worker))
+    config = f"grep -c canary {ENV}/{B}.override.env /run/rayrack/models/{B}.json"
+    assert head.rack.lab.ssh(head.rack.head, config, check=False).stdout.split() == [
+        f"{ENV}/{B}.override.env:0",
+        f"/run/rayrack/models/{B}.json:0",
+    ]
+    assert "canary" not in head.serve_json()
+    head.override(B, "")
+    head.systemctl("restart", B)
 
 
 def test_a_model_that_is_not_there_fails_in_one_line_and_touches_no_other(head: Head) -> None:

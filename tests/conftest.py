@@ -27,7 +27,7 @@ TEST_LAB = Lab(
     bridge=os.environ.get("TEST_LAB_BRIDGE", "lab1"),
     cache=Path(os.environ.get("LAB_CACHE", DEFAULT_DIRECTORY / "cache")),
 )
-LAB_FIXTURES = frozenset({"lab", "rack", "client"})
+LAB_FIXTURES = frozenset({"lab", "blank_lab", "rack", "client"})
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and LAB_FIXTURES & set(item.fixturenames):
             item.add_marker(pytest.mark.lab)
-    # Quick ones first, and last those that leave a host in a state others should not see. The sort is stable.
-    items.sort(key=lambda item: (marked(item, "destructive"), marked(item, "lab"), marked(item, "long")))
+    # Quick ones first; last those that leave a host in a state others should not see, and those that make the lab anew.
+    # The sort is stable.
+    items.sort(
+        key=lambda item: (makes_lab_anew(item), *(marked(item, name) for name in ("destructive", "lab", "long")))
+    )
+
+
+def makes_lab_anew(item: pytest.Item) -> bool:
+    return isinstance(item, pytest.Function) and "blank_lab" in item.fixturenames
 
 
 def marked(item: pytest.Item, name: str) -> bool:
@@ -95,6 +102,15 @@ def lab(tell: Tell) -> Iterator[Lab]:
     finally:
         if not keep:
             TEST_LAB.down(keep_cache=True)
+
+
+@pytest.fixture
+def blank_lab(lab: Lab, tell: Tell, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """The lab made again with as many blank hosts as the test's parameter says. `rack` is gone after it."""
+    lab.down(keep_cache=True)
+    lab.up(request.param, tell)
+    yield lab
+    lab.down(keep_cache=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,10 @@
 """The literal production command: inventories/prod.py, its host names resolved to hosts of the lab by ~/.ssh/config."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.lab.lab import Lab, Result, Tell
+from tests.lab.lab import Lab, Result
 
 PROD = "inventories/prod.py"
 # The lab's disk is smaller than what production asks for.
@@ -38,19 +37,10 @@ def test_dry_as_it_stands_looks_at_every_host(lab: Lab, home: Path) -> None:
     assert "Beginning operation run" not in result.stdout
 
 
-@pytest.fixture
-def three_blank_hosts(lab: Lab, tell: Tell) -> Iterator[Lab]:
-    """The lab made again with three hosts, as production's example has; blank again afterwards."""
-    lab.down(keep_cache=True)
-    lab.up(3, tell)
-    yield lab
-    lab.down(keep_cache=True)
-
-
 @pytest.mark.long
-@pytest.mark.destructive
-def test_the_full_deploy_of_the_example_on_hosts_without_gpus(three_blank_hosts: Lab, home: Path) -> None:
-    lab = three_blank_hosts
+@pytest.mark.parametrize("blank_lab", [3], indirect=True)
+def test_the_full_deploy_of_the_example_on_hosts_without_gpus(blank_lab: Lab, home: Path) -> None:
+    lab = blank_lab
     arguments = ["-y", "--data", "models_file=inventories/models/lab.yaml", "--data", "runtime=cpu"]
     arguments += ["--data", "runtime_wheelhouse=/srv/wheelhouse", "--data", "object_store_memory_mib=200"]
     prod(lab, home, *arguments, *SMALL_DISK, "--data", "num_cpus=8")

@@ -25,7 +25,7 @@ serving_runtime.install(
     http_proxy=settings.http_proxy,
     no_proxy=settings.no_proxy,
 )
-ray_cleanup.install(ray_temp_dir=settings.ray_temp_dir, min_age_minutes=settings.clean_ray_min_age_minutes)
+ray_cleanup.install(cleanup=ray_cleanup.CleanUp.from_settings(settings))
 # The head first: a worker waits for its head, and its Ray token is the head's.
 if this.is_head:
     ray_cluster.install_head(node=node)

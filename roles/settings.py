@@ -86,10 +86,32 @@ class Settings(BaseModel):
     min_free_gib_runtime: float = Field(20, ge=0, description="free space required to install a runtime, in GiB")
     min_free_gib_weights: float = Field(20, ge=0, description="free space required where weights live, in GiB")
     disk_used_max_percent: int = Field(90, ge=10, le=100, description="a file system fuller than this is refused")
-    clean_ray_min_age_minutes: int = Field(60, ge=0, description="a dead session younger than this is kept")
+    clean_ray_min_age_minutes: int = Field(60, ge=0, le=10**6, description="a dead session younger than this is kept")
 
     # the run
     skip_unreachable: bool = Field(False, description="go on without hosts that cannot be reached")
+
+    # the clean-up of Ray's directory (roles/ray_cleanup)
+    clean_ray_log_max_age_hours: int = Field(168, ge=1, le=10**6, description="a log nobody has open goes after this")
+    clean_ray_log_budget_mib: int = Field(
+        10_240, ge=100, le=10**9, description="above this size of all logs of living sessions the oldest unused ones go"
+    )
+    # Ray itself rotates at 100 MiB (ray.env); a log that comes so far has no rotation.
+    clean_ray_runaway_log_mib: int = Field(
+        1024, ge=128, le=10**9, description="a log in use above this size is cut; its last MiB stays"
+    )
+    clean_ray_eager_percent: int = Field(
+        80,
+        ge=10,
+        le=100,
+        description="while Ray's file system is fuller than this, the clean-up takes younger dead things, too",
+    )
+    clean_ray_warn_percent: int = Field(
+        90, ge=10, le=100, description="a file system still fuller than this after the clean-up is warned of"
+    )
+    clean_ray_textfile_dir: AbsolutePath | None = Field(
+        None, description="node exporter's textfile directory, for the clean-up's metrics; null: no metrics"
+    )
 
     @field_validator("node_ip")
     @classmethod
@@ -130,6 +152,13 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _ports_are_distinct(self) -> "Settings":
         cross_field(_port_problems(self))
+        return self
+
+    @model_validator(mode="after")
+    def _clean_ray_acts_before_it_warns(self) -> "Settings":
+        if self.clean_ray_eager_percent > self.clean_ray_warn_percent:
+            text = f"is {self.clean_ray_eager_percent}, above clean_ray_warn_percent ({self.clean_ray_warn_percent})"
+            cross_field([(("clean_ray_eager_percent",), text)])
         return self
 
 

@@ -7,22 +7,48 @@ from pyinfra.api.deploy import deploy
 from pyinfra.operations import files
 
 from roles import host_programs
+from roles.settings import Settings
 
 HOST = Path(__file__).parent / "host"
+MODULES = [HOST / f"clean_ray_{name}.py" for name in ("files", "metrics", "plan", "uses")]
 
 
 @dataclass(frozen=True)
 class CleanUp:
-    """What the cron entry is rendered with."""
+    """What the cron entry is rendered with: the options of clean_ray."""
 
-    ray_temp_dir: str
+    dir: str
     min_age_minutes: int
+    log_max_age_hours: int
+    log_budget_mib: int
+    runaway_log_mib: int
+    eager_percent: int
+    warn_percent: int
+    textfile_dir: str | None
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "CleanUp":
+        return cls(
+            dir=settings.ray_temp_dir,
+            min_age_minutes=settings.clean_ray_min_age_minutes,
+            log_max_age_hours=settings.clean_ray_log_max_age_hours,
+            log_budget_mib=settings.clean_ray_log_budget_mib,
+            runaway_log_mib=settings.clean_ray_runaway_log_mib,
+            eager_percent=settings.clean_ray_eager_percent,
+            warn_percent=settings.clean_ray_warn_percent,
+            textfile_dir=settings.clean_ray_textfile_dir,
+        )
+
+    @property
+    def options(self) -> str:
+        values = {name: value for name, value in vars(self).items() if value is not None}
+        return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items())
 
 
 @deploy("Clean-up of Ray's files")
-def install(*, ray_temp_dir: str, min_age_minutes: int) -> None:
+def install(*, cleanup: CleanUp) -> None:
     """Needs cron and /opt/rayrack (base_system). cron notices the changed entry by itself."""
-    host_programs.install(name="Program of the clean-up", programs=[HOST / "clean_ray.py"])
+    host_programs.install(name="Program of the clean-up", programs=[HOST / "clean_ray.py"], modules=MODULES)
     files.template(
         name="Cron entry of the clean-up",
         src="templates/ray_cleanup/etc/cron.d/rayrack-clean.j2",
@@ -31,5 +57,5 @@ def install(*, ray_temp_dir: str, min_age_minutes: int) -> None:
         group="root",
         mode="644",
         create_remote_dir=False,
-        cleanup=CleanUp(ray_temp_dir, min_age_minutes),
+        cleanup=cleanup,
     )

@@ -54,6 +54,9 @@ def test_an_unknown_setting_is_refused_with_the_nearest_name() -> None:
         ("gateway_maxconn", 0),
         ("gateway_max_body_kib", 10**6),
         ("clean_ray_min_age_minutes", -1),
+        ("clean_ray_log_budget_mib", 10),
+        ("clean_ray_runaway_log_mib", 100),
+        ("clean_ray_warn_percent", 101),
     ],
 )
 def test_absurd_values_are_refused_one_line_each(name: str, value: object) -> None:
@@ -65,6 +68,12 @@ def test_absurd_values_are_refused_one_line_each(name: str, value: object) -> No
 @pytest.mark.parametrize("path", ["relative", "", "/a b", "/a'b", "/a\nb", "/$HOME", "~/x"])
 def test_a_directory_is_an_absolute_path_without_characters_to_quote(name: str, path: str) -> None:
     assert problems(**{name: path})[0].startswith(f"{name}: must match ")
+
+
+def test_the_clean_up_of_rays_directory_acts_before_it_warns() -> None:
+    assert problems(clean_ray_eager_percent=95) == [
+        "clean_ray_eager_percent: is 95, above clean_ray_warn_percent (90)",
+    ]
 
 
 @pytest.mark.parametrize("address", ["10.0.0.4", "fd00::4"])

@@ -1,226 +1,259 @@
 #!/usr/bin/python3 -EsB
-"""Removes the sessions that no process uses from Ray's temporary directory. Standard library only; run by cron as root.
+"""Keeps Ray's temporary directory from filling the disk. Standard library only; run by cron as root.
 
-Ray never deletes a session, and neither a session's age nor the link session_latest tells whether it is in use. In use
-is what a running process names in its command line or holds open: a file, a mapped library, its working directory, a
-socket, a mount.
+Ray never deletes a session, and neither a session's age nor the link session_latest tells whether it is in use; with a
+persistent GCS a name comes back after years. In use is what a running process names or holds open
+(clean_ray_uses.py); what goes is decided in clean_ray_plan.py and done in clean_ray_files.py.
 
-Exit status: 0 done, also when there was nothing to do; 1 something could not be removed; 2 refused;
+Exit status: 0 done, also when there was nothing to do; 1 something could not be removed or written; 2 refused;
 75 another one is at work (EX_TEMPFAIL of sysexits.h).
 """
 
 import argparse
-import contextlib
 import fcntl
 import math
-import os
-import pwd
-import re
-import shutil
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-# As Ray names a session: date, time, microseconds, pid of `ray start` (ray/_private/node.py). Nothing else is touched.
-SESSION = re.compile(rb"session_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_\d{6}_\d+")
-# Ray writes to <session>/logs/<file> until the session ends: two levels down tell when that was.
-LEVELS_OF_AGE = 2
+import clean_ray_files as files
+import clean_ray_metrics as metrics
+import clean_ray_uses as processes
+from clean_ray_plan import MIB, Action, FileSystem, Limits, Session, ago, plan
+from clean_ray_uses import RefusedError, Uses
+
 # What is in use is looked up again before a removal once the last look is older than this.
 LOOK_VALID_S = 1.0
-# The first process runs the host and uses no session; a container may hide it even from root.
-INIT = "1"
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Ray refuses objects that do not fit into memory from here on (local_fs_capacity_threshold in ray_config_def.h).
+RAY_REFUSES_PERCENT = 95
 DONE, FAILED, REFUSED, BUSY = 0, 1, 2, 75
-
-
-class RefusedError(Exception):
-    """Nothing may be removed, and why."""
 
 
 @dataclass
 class Outcome:
-    """What became of the sessions."""
+    """What became of the plan."""
 
-    removed: int = 0
+    done: Counter[str] = field(default_factory=Counter)
+    """How many, by kind of action."""
     freed_bytes: int = 0
     in_use: int = 0
     young: int = 0
     failed: int = 0
 
 
-def open_directory(path: str) -> int | None:
-    """A descriptor of Ray's temporary directory; None when there is none yet.
+class Look:
+    """What is in use, never older than a second when it is asked."""
 
-    Raises:
-        RefusedError: when it is a link, or belongs to a user who could put anything into it.
-    """
-    try:
-        directory = os.open(path, DIRECTORY)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise RefusedError(f"not a directory that can be opened ({error.strerror})") from None
-    owner = os.fstat(directory).st_uid
-    if owner not in trusted_owners():
-        os.close(directory)
-        raise RefusedError(f"belongs to uid {owner}, neither to rayrack nor to root; look who made it")
-    return directory
+    def __init__(self, look: Callable[[], Uses]) -> None:
+        self._look, self._at, self._uses = look, time.monotonic(), look()
+
+    @property
+    def uses(self) -> Uses:
+        if time.monotonic() - self._at > LOOK_VALID_S:
+            self._at, self._uses = time.monotonic(), self._look()
+        return self._uses
 
 
-def trusted_owners() -> set[int]:
-    """Root, whoever runs this, and the user rayrack where it exists."""
-    owners = {0, os.geteuid()}
-    with contextlib.suppress(KeyError):
-        owners.add(pwd.getpwnam("rayrack").pw_uid)
-    return owners
+def in_use_by_now(action: Action, uses: Uses) -> bool:
+    """Whether somebody has taken hold of something since it was planned to go."""
+    if action.kind == "session":
+        return uses.of_session(action.session) is not None
+    if action.kind == "spill":
+        spill = files.SPILL.fullmatch(action.path)
+        return spill is None or files.user_of_spill(action.session, spill, uses) is not None
+    return action.kind == "log" and uses.of_file(action.full_path) is not None
 
 
-def sessions(directory: int) -> list[str]:
-    """Names of the session directories; a link such as ``session_latest`` is none."""
-    with os.scandir(directory) as entries:
-        found = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-    return sorted(name for name in found if SESSION.fullmatch(os.fsencode(name)))
-
-
-def last_written(parent: int, name: str, levels: int = LEVELS_OF_AGE) -> float:
-    """The newest modification time (seconds since the epoch) of an entry and of ``levels`` below it."""
-    newest = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mtime
-    here = os.open(name, DIRECTORY, dir_fd=parent)
-    try:
-        with os.scandir(here) as entries:
-            for entry in entries:
-                if levels > 1 and entry.is_dir(follow_symlinks=False):
-                    newest = max(newest, last_written(here, entry.name, levels - 1))
-                else:
-                    newest = max(newest, entry.stat(follow_symlinks=False).st_mtime)
-    except FileNotFoundError:
-        return math.inf  # it changes while one looks
-    finally:
-        os.close(here)
-    return newest
-
-
-def in_use() -> set[str]:
-    """Names of all sessions that anything running refers to.
-
-    Raises:
-        RefusedError: when a process may not be looked at, since it might use any session.
-    """
-    found: set[bytes] = set()
-    for system_wide in (Path("/proc/net/unix"), Path("/proc/self/mountinfo")):
-        found.update(SESSION.findall(system_wide.read_bytes()))
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit() and process.name != INIT:
-            found.update(SESSION.findall(references(process)))
-    return {os.fsdecode(name) for name in found}
-
-
-def references(process: Path) -> bytes:
-    """Everything a process (its directory in /proc) names or holds open, in one text."""
-    parts: list[bytes] = []
-    try:
-        parts += (gone_is_empty(process / name) for name in ("cmdline", "maps"))
-        parts += (link(process / name) for name in ("cwd", "root", "exe"))
-        parts += (link(descriptor) for descriptor in descriptors(process))
-    except PermissionError as error:
-        raise RefusedError(
-            f"cannot see what process {process.name} holds open ({error.filename}); run as root"
-        ) from None
-    return b"\n".join(parts)
-
-
-def gone_is_empty(file: Path) -> bytes:
-    """A file of /proc; processes end while they are looked at."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return file.read_bytes()
-    return b""
-
-
-def link(path: Path) -> bytes:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return os.fsencode(path.readlink())
-    return b""
-
-
-def descriptors(process: Path) -> Iterator[Path]:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        yield from (process / "fd").iterdir()
-
-
-def disk_usage(parent: int, name: str) -> int:
-    """Bytes that a directory's files take on the disk."""
-    total = 0
-    for _, _, files, here in os.fwalk(name, dir_fd=parent):
-        for file in files:
-            with contextlib.suppress(FileNotFoundError):
-                total += os.stat(file, dir_fd=here, follow_symlinks=False).st_blocks * 512
-    return total
-
-
-def clean(directory: int, min_age_s: float, *, dry_run: bool) -> Outcome:
-    """Remove (or only count) the sessions in ``directory`` that are old enough and in nobody's use."""
+def carry_out(directory: int, actions: list[Action], look: Look) -> Outcome:
+    """Do what was planned, and go on after what cannot be done."""
     outcome = Outcome()
-    used: set[str] = set()
-    looked_at = -math.inf
-    for name in sessions(directory):
-        if last_written(directory, name) > time.time() - min_age_s:
-            outcome.young += 1
-            continue
-        if time.monotonic() - looked_at > LOOK_VALID_S:
-            used, looked_at = in_use(), time.monotonic()
-        if name in used:
-            outcome.in_use += 1
-            continue
+    for action in actions:
         try:
-            size = disk_usage(directory, name)
-            if not dry_run:
-                # By descriptor from directory to directory, so that a link put in its way leads nowhere.
-                shutil.rmtree(name, dir_fd=directory)
-        except (OSError, RecursionError) as error:
+            if in_use_by_now(action, look.uses):
+                outcome.in_use += action.kind == "session"
+                continue
+            if action.kind == "log":
+                files.remove_log(directory, action.full_path)
+            elif action.kind == "cut":
+                files.cut_log(directory, action.full_path)
+            else:
+                files.remove_tree(directory, action.full_path)
+        except files.ChangedError:
+            continue
+        except OSError as error:
             outcome.failed += 1
-            print(f"could not remove {name}: {error}", file=sys.stderr)
+            print(f"could not {action.verb} {action.full_path}: {error}", file=sys.stderr)
         else:
-            outcome.removed += 1
-            outcome.freed_bytes += size
+            outcome.done[action.kind] += 1
+            outcome.freed_bytes += action.bytes
     return outcome
 
 
-def summary(outcome: Outcome, min_age_minutes: int, *, dry_run: bool) -> str:
-    verb = "would remove" if dry_run else "removed"
-    text = f"{verb} {outcome.removed} sessions ({outcome.freed_bytes / 2**20:.1f} MiB)"
-    text += f"; kept {outcome.in_use} in use, {outcome.young} younger than {min_age_minutes} min"
-    return text + (f"; {outcome.failed} could not be removed" if outcome.failed else "")
+def clean(directory: int, limits: Limits, look_at_processes: Callable[[], Uses] = processes.look) -> Outcome:
+    """Look, plan, and carry it out."""
+    look = Look(look_at_processes)
+    found = files.sessions(directory, look.uses, time.time())
+    actions = plan(found, files.file_system(directory), limits)
+    outcome = carry_out(directory, actions, look)
+    outcome.in_use += sum(session.used_by is not None for session in found)
+    outcome.young = kept_dead(found, actions)
+    return outcome
 
 
-def run(temp_dir: str, min_age_minutes: int, *, dry_run: bool) -> int:
+def kept_dead(found: list[Session], actions: list[Action]) -> int:
+    """Dead sessions that nobody wants to remove yet."""
+    return sum(session.used_by is None for session in found) - sum(action.kind == "session" for action in actions)
+
+
+# --- what is said -----------------------------------------------------------------------------------------------
+
+
+def summary(outcome: Outcome, disk: FileSystem, limits: Limits) -> str:
+    done = outcome.done
+    return (
+        f"removed {done['session']} sessions, {done['spill']} spill directories and {done['log']} logs, "
+        f"cut {done['cut']} logs ({outcome.freed_bytes / MIB:.1f} MiB); "
+        f"kept {outcome.in_use} sessions in use, {outcome.young} younger than {limits.min_age_s / 60:g} min; "
+        + (f"{outcome.failed} could not be removed; " if outcome.failed else "")
+        + f"file system {disk.used_percent:.0f} % full"
+    )
+
+
+def warning(path: str, directory: int, disk: FileSystem, limits: Limits) -> str | None:
+    """One line when the file system is too full although all that is dead has gone."""
+    if not disk.is_above(limits.warn_percent):
+        return None
+    of_ray = sum(state.st_blocks * 512 for _, state in files.walk(directory, ".", "."))
+    if disk.used_percent > limits.warn_percent:
+        full = f"{disk.used_percent:.0f} % full, {disk.available_bytes / 2**30:.1f} GiB available"
+    else:
+        full = f"{disk.inodes_used_percent:.0f} % of its inodes are used"
+    return (
+        f"{path}: its file system is above {limits.warn_percent:g} % after the clean-up ({full}; "
+        f"{of_ray / 2**30:.1f} GiB in {path}), and Ray refuses objects from {RAY_REFUSES_PERCENT} % on: "
+        "free space there, make it larger, or give Ray a file system of its own"
+    )
+
+
+def write_metrics(textfile_dir: str, path: str, outcome: Outcome, disk: FileSystem, limits: Limits) -> None:
+    """For the node exporter; why that failed is said in one line.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    values = {
+        "rayrack_ray_disk_used_ratio": disk.used_percent / 100,
+        "rayrack_ray_disk_inodes_used_ratio": disk.inodes_used_percent / 100,
+        "rayrack_ray_disk_warning": int(disk.is_above(limits.warn_percent)),
+        "rayrack_clean_ray_last_run_timestamp_seconds": time.time(),
+        "rayrack_clean_ray_freed_bytes": outcome.freed_bytes,
+        "rayrack_clean_ray_failures": outcome.failed,
+    }
+    sessions = {"in_use": outcome.in_use, "young": outcome.young}
+    metrics.write(Path(textfile_dir), metrics.text(path, values, sessions))
+
+
+def report(path: str, directory: int, limits: Limits) -> None:
+    """Say what would be removed and why, and why the other sessions stay."""
+    found = files.sessions(directory, processes.look(), time.time())
+    disk = files.file_system(directory)
+    actions = plan(found, disk, limits)
+    for action in actions:
+        print(f"would {action}")
+    going = {action.session for action in actions if action.kind == "session"}
+    for session in found:
+        if session.name not in going:
+            who = f"used by {session.used_by}" if session.used_by else f"last written to {ago(session.age_s)}"
+            print(f"would keep {session.name}: {who}")
+    freed = sum(action.bytes for action in actions) / MIB
+    print(f"{path}: would free {freed:.1f} MiB; file system {disk.used_percent:.0f} % full")
+
+
+# --- the program ------------------------------------------------------------------------------------------------
+
+
+def run(path: str, limits: Limits, textfile_dir: str | None, *, only_report: bool) -> int:
     """Clean one directory, print one line, and return the exit status."""
     try:
-        directory = open_directory(temp_dir)
+        directory = files.open_directory(path)
         if directory is None:
-            print(f"{temp_dir}: not there, nothing to do")
+            print(f"{path}: not there, nothing to do")
+            return DONE
+        if only_report:
+            report(path, directory, limits)
             return DONE
         try:
             fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"{temp_dir}: another clean-up is at work", file=sys.stderr)
+            print(f"{path}: another clean-up is at work", file=sys.stderr)
             return BUSY
-        outcome = clean(directory, min_age_minutes * 60, dry_run=dry_run)
+        return tell(path, directory, clean(directory, limits), limits, textfile_dir)
     except RefusedError as error:
-        print(f"{temp_dir}: {error}", file=sys.stderr)
+        print(f"{path}: {error}", file=sys.stderr)
         return REFUSED
-    print(f"{temp_dir}: {summary(outcome, min_age_minutes, dry_run=dry_run)}")
+
+
+def tell(path: str, directory: int, outcome: Outcome, limits: Limits, textfile_dir: str | None) -> int:
+    """The line of the run, the warning and the metrics of the file system as it is now; the exit status."""
+    disk = files.file_system(directory)
+    print(f"{path}: {summary(outcome, disk, limits)}")
+    if too_full := warning(path, directory, disk, limits):
+        print(too_full, file=sys.stderr)
+    if textfile_dir:
+        try:
+            write_metrics(textfile_dir, path, outcome, disk, limits)
+        except OSError as error:
+            print(f"{textfile_dir}: no metrics written ({error.strerror}); make it, or set another", file=sys.stderr)
+            return FAILED
     return FAILED if outcome.failed else DONE
 
 
+def number(low: float, high: float) -> Callable[[str], float]:
+    """A number of the command line within limits, both included."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be a number from {low:g} to {high:g}, not {text!r}")
+        return value
+
+    return parse
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Keep Ray's directory from filling the disk.", usage=argparse.SUPPRESS)
+    parser.add_argument("--dir", required=True, help="Ray's temporary directory")
+    parser.add_argument("--report", action="store_true", help="say what would be removed and why; remove nothing")
+    for name, default, low, high, meaning in (
+        ("--min-age-minutes", 60, 0, 10**9, "leave a dead session alone that was written to since then"),
+        ("--log-max-age-hours", 168, 0, 10**9, "remove logs that nobody has open after this time"),
+        ("--log-budget-mib", 10240, 0, 10**9, "remove the oldest of them above this size of all logs together"),
+        ("--runaway-log-mib", 1024, 2, 10**9, "cut a log in use above this size"),
+        ("--eager-percent", 80, 1, 100, "remove more while the file system is fuller than this"),
+        ("--warn-percent", 90, 1, 100, "warn when it still is fuller than this"),
+    ):
+        parser.add_argument(name, type=number(low, high), default=default, metavar="N", help=f"{meaning} ({default})")
+    parser.add_argument("--textfile-dir", help="directory of the node exporter's textfile collector; none: no metrics")
+    return parser
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Remove the sessions that no process uses from Ray's directory.")
-    parser.add_argument("--temp-dir", required=True, help="Ray's temporary directory")
-    parser.add_argument("--min-age-minutes", required=True, type=int, help="leave alone what was written to since then")
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
-    options = parser.parse_args()
-    return run(options.temp_dir, options.min_age_minutes, dry_run=options.dry_run)
+    options = arguments().parse_args()
+    limits = Limits(
+        min_age_s=options.min_age_minutes * 60,
+        log_max_age_s=options.log_max_age_hours * 3600,
+        log_budget_bytes=int(options.log_budget_mib * MIB),
+        runaway_log_bytes=int(options.runaway_log_mib * MIB),
+        eager_percent=options.eager_percent,
+        warn_percent=options.warn_percent,
+    )
+    return run(options.dir, limits, options.textfile_dir, only_report=options.report)
 
 
 if __name__ == "__main__":

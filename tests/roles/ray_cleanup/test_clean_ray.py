@@ -3,70 +3,18 @@
 import fcntl
 import os
 import re
-import shutil
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from itertools import count
+from collections.abc import Callable
 from pathlib import Path
 
 import clean_ray
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from clean_ray_uses import Uses
 
-PROGRAM = Path(clean_ray.__file__)
-HOUR_S = 3600
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root sees what every process holds open")
-# Names of this run's own: real sessions on this machine must not decide a test.
-_numbers = count(os.getpid() * 1000)
-
-
-def make_session(ray: Path, *, hours_old: float = 5) -> Path:
-    session = ray / f"session_2026-11-21_18-30-00_123456_{next(_numbers)}"
-    (session / "logs/old").mkdir(parents=True)
-    (session / "sockets").mkdir()
-    (session / "logs/raylet.out").write_text("x" * 5000)
-    (session / "logs/old/deeper.log").write_text("x")
-    set_age(session, hours_old)
-    return session
-
-
-def set_age(path: Path, hours: float) -> None:
-    then = time.time() - hours * HOUR_S
-    for entry in [*path.rglob("*"), path]:
-        os.utime(entry, (then, then), follow_symlinks=False)
-
-
-def clean(ray: Path, *arguments: str, minutes: int = 60, limits: str = "true") -> subprocess.CompletedProcess[str]:
-    program = [sys.executable, PROGRAM, "--temp-dir", ray, "--min-age-minutes", str(minutes), *arguments]
-    command = ["sh", "-c", f'{limits}; exec "$@"', "sh", *program]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-
-@pytest.fixture
-def ray(tmp_path: Path) -> Path:
-    directory = tmp_path / "ray"
-    directory.mkdir(mode=0o700)
-    return directory
-
-
-@pytest.fixture
-def process() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Starts processes that say when they are ready, and ends them."""
-    with ExitStack() as stack:
-
-        def start(code: str, *arguments: str, **options: object) -> subprocess.Popen[bytes]:
-            command = [sys.executable, "-c", f"{code}\nprint('ready', flush=True)\ninput()", *arguments]
-            started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options)  # type: ignore[call-overload]
-            stack.callback(started.wait)
-            stack.callback(started.kill)
-            assert started.stdout.readline() == b"ready\n"
-            return started  # type: ignore[no-any-return]
-
-        yield start
+from roles.settings import Settings
+from tests.roles.ray_cleanup.running import clean, needs_root
+from tests.roles.ray_cleanup.trees import HOUR_S, MIB, limits, make_file, make_session, set_age
 
 
 @needs_root
@@ -75,7 +23,9 @@ def test_an_old_session_that_nobody_uses_is_removed_and_said_so(ray: Path) -> No
     result = clean(ray)
     assert not session.exists()
     assert re.fullmatch(
-        rf"{ray}: removed 1 sessions \(\d\.\d MiB\); kept 0 in use, 0 younger than 60 min\n", result.stdout
+        rf"{ray}: removed 1 sessions, 0 spill directories and 0 logs, cut 0 logs \(\d\.\d MiB\); "
+        r"kept 0 sessions in use, 0 younger than 60 min; file system \d+ % full\n",
+        result.stdout,
     )
     assert (result.returncode, result.stderr) == (0, "")
 
@@ -111,7 +61,7 @@ def test_a_session_in_use_is_kept_however_old(ray: Path, process: Callable[..., 
     result = clean(ray)
     assert used.is_dir()
     assert not unused.exists()
-    assert "kept 1 in use" in result.stdout
+    assert "kept 1 sessions in use" in result.stdout
 
 
 @needs_root
@@ -187,10 +137,29 @@ def test_a_link_out_of_a_session_is_removed_and_not_followed(ray: Path, tmp_path
 
 
 @needs_root
-def test_a_dry_run_says_what_would_go_and_removes_nothing(ray: Path) -> None:
-    session = make_session(ray)
-    assert "would remove 1 sessions" in clean(ray, "--dry-run").stdout
-    assert session.is_dir()
+def test_a_report_says_what_would_go_and_why_and_removes_nothing(ray: Path, process: Callable[..., object]) -> None:
+    dead, young, used = make_session(ray), make_session(ray, hours_old=0.5), make_session(ray)
+    old = make_file(used / "logs/old.log", size=MIB, hours_old=200)
+    process("", str(used))
+    before = sorted(ray.rglob("*"))
+    result = clean(ray, "--report", "--textfile-dir", str(ray))
+    lines = result.stdout.splitlines()
+    assert f"would remove {dead.name} (0.0 MiB): no process uses it, last written to 5 h ago" in lines
+    assert f"would keep {young.name}: last written to 30 min ago" in lines
+    assert any(re.fullmatch(rf"would keep {used.name}: used by python.* \(pid \d+\)", line) for line in lines)
+    assert f"would remove {used.name}/logs/{old.name} (1.0 MiB): nobody has it open, last written to 200 h ago" in lines
+    assert re.fullmatch(rf"{ray}: would free 1.0 MiB; file system \d+ % full", lines[-1])
+    assert (len(lines), result.returncode, sorted(ray.rglob("*"))) == (5, 0, before)
+
+
+@needs_root
+def test_a_report_needs_no_lock(ray: Path) -> None:
+    other = os.open(ray, os.O_RDONLY)
+    try:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert clean(ray, "--report").returncode == 0
+    finally:
+        os.close(other)
 
 
 def test_two_never_clean_at_the_same_time(ray: Path) -> None:
@@ -231,37 +200,104 @@ def test_no_directory_is_nothing_to_do(tmp_path: Path) -> None:
 
 
 @needs_root
-def test_what_cannot_be_removed_is_named_and_the_others_still_go(ray: Path) -> None:
-    stuck, other = make_session(ray), make_session(ray)
-    # Removing by descriptors holds one for each level: more levels than a process may have open files cannot go.
-    deep = stuck
+def test_a_session_goes_however_deep_it_is(ray: Path) -> None:
+    deep = make_session(ray)
+    levels = deep
     for _ in range(200):
-        deep /= "d"
-    deep.mkdir(parents=True)
-    set_age(stuck, 5)
-    result = clean(ray, limits="ulimit -n 100")
-    assert f"could not remove {stuck.name}: [Errno 24] Too many open files" in result.stderr
-    assert "1 could not be removed" in result.stdout
-    assert result.returncode == 1
-    assert not other.exists()
+        levels /= "d"
+    levels.mkdir(parents=True)
+    make_file(levels / "file")
+    set_age(deep, 5)
+    assert (clean(ray, limits="ulimit -n 100").returncode, deep.exists()) == (0, False)
+
+
+def test_what_somebody_takes_hold_of_after_the_first_look_stays(ray: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clean_ray, "LOOK_VALID_S", -1)
+    taken, living = make_session(ray, hours_old=1000), make_session(ray, hours_old=1000)
+    make_file(living / "ray_spilled_objects_ab/object")
+    set_age(living, 1000)
+    at_first = Uses({living.name: "raylet (pid 1)"}, {}, {}, {})
+    paths = [f"{living.name}/logs/raylet.out", f"{living.name}/logs/old/deeper.log"]
+    later = Uses(
+        {taken.name: "bash (pid 2)", **at_first.sessions}, {paths[0]: "x"}, {paths[1]: "x"}, {"ab": "raylet (pid 1)"}
+    )
+    looks = iter([at_first, at_first])
+    directory = os.open(ray, os.O_RDONLY)
+    try:
+        outcome = clean_ray.clean(directory, limits(), lambda: next(looks, later))
+    finally:
+        os.close(directory)
+    assert (outcome.done.total(), outcome.in_use, outcome.young) == (0, 2, 0)
+    assert [path for path in (taken, *(ray / path for path in paths)) if not path.exists()] == []
+
+
+# --- a disk that fills ------------------------------------------------------------------------------------------
 
 
 @needs_root
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(kinds=st.lists(st.tuples(st.booleans(), st.booleans()), max_size=5))
-def test_exactly_the_old_and_unused_sessions_are_removed(tmp_path: Path, kinds: list[tuple[bool, bool]]) -> None:
-    ray = tmp_path / "ray"
-    shutil.rmtree(ray, ignore_errors=True)
-    ray.mkdir()
-    sessions = {make_session(ray, hours_old=5 if old else 0.5): (old, used) for old, used in kinds}
-    directory = os.open(ray, os.O_RDONLY)
-    with ExitStack() as held:
-        held.callback(os.close, directory)
-        for session, (_, used) in sessions.items():
-            if used:
-                held.enter_context((session / "logs/old/deeper.log").open())
-        outcome = clean_ray.clean(directory, HOUR_S, dry_run=False)
-    assert {session for session in sessions if session.exists()} == {
-        session for session, (old, used) in sessions.items() if used or not old
+def test_a_full_disk_is_warned_of_on_stderr_and_in_the_metrics(ray: Path, tmp_path: Path) -> None:
+    result = clean(ray, "--eager-percent", "1", "--warn-percent", "1", "--textfile-dir", str(tmp_path))
+    assert re.fullmatch(
+        rf"{ray}: its file system is above 1 % after the clean-up \(\d+ % full, [\d.]+ GiB available; 0.0 GiB in "
+        rf"{ray}\), and Ray refuses objects from 95 % on: free space there, make it larger, "
+        r"or give Ray a file system of its own\n",
+        result.stderr,
+    )
+    assert result.returncode == 0
+    metrics = tmp_path / "rayrack_clean_ray.prom"
+    assert f'rayrack_ray_disk_warning{{directory="{ray}"}} 1\n' in metrics.read_text()
+    assert clean(ray, "--textfile-dir", str(tmp_path)).stderr == ""
+    assert f'rayrack_ray_disk_warning{{directory="{ray}"}} 0\n' in metrics.read_text()
+
+
+@needs_root
+def test_above_the_threshold_a_session_that_has_just_died_goes_too(ray: Path, process: Callable[..., object]) -> None:
+    young, starting, used = (make_session(ray, hours_old=hours) for hours in (0.2, 0, 5))
+    process("", str(used))
+    rotated = make_file(used / "logs/raylet.1.out", size=MIB, hours_old=1)
+    clean(ray, "--eager-percent", "1")
+    assert [path.exists() for path in (young, starting, used, rotated)] == [False, True, True, False]
+
+
+@needs_root
+def test_metrics_without_a_place_are_one_line_and_the_clean_up_is_done(ray: Path, tmp_path: Path) -> None:
+    session = make_session(ray)
+    result = clean(ray, "--textfile-dir", str(tmp_path / "none"))
+    assert (
+        result.stderr == f"{tmp_path}/none: no metrics written (No such file or directory); make it, or set another\n"
+    )
+    assert (result.returncode, session.exists()) == (1, False)
+
+
+# --- the command line -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--min-age-minutes", "-1"),
+        ("--log-max-age-hours", "soon"),
+        ("--warn-percent", "nan"),
+        ("--eager-percent", "101"),
+    ],
+)
+def test_an_impossible_value_is_one_line(ray: Path, option: str, value: str) -> None:
+    result = clean(ray, option, value)
+    assert re.fullmatch(
+        rf".*: error: argument {option}: must be a number from .* to .*, not '{value}'\n", result.stderr
+    )
+    assert result.returncode == 2
+
+
+def test_without_options_the_program_does_what_the_settings_default_to() -> None:
+    defaults = vars(clean_ray.arguments().parse_args(["--dir", "/tmp/ray"]))
+    settings = Settings()
+    assert {name: value for name, value in defaults.items() if name not in ("dir", "report")} == {
+        "min_age_minutes": settings.clean_ray_min_age_minutes,
+        "log_max_age_hours": settings.clean_ray_log_max_age_hours,
+        "log_budget_mib": settings.clean_ray_log_budget_mib,
+        "runaway_log_mib": settings.clean_ray_runaway_log_mib,
+        "eager_percent": settings.clean_ray_eager_percent,
+        "warn_percent": settings.clean_ray_warn_percent,
+        "textfile_dir": settings.clean_ray_textfile_dir,
     }
-    assert outcome.removed + outcome.in_use + outcome.young == len(sessions)

@@ -15,7 +15,7 @@ DEAD = "session_2020-01-01_00-00-00_000000_1"
 @pytest.fixture
 def sessions(rack: DeployedRack) -> Iterator[str]:
     """Ray's temporary directory on the worker, with a dead session made in it."""
-    directory = rack.lab.read(rack.worker, f"grep -o -- '--temp-dir [^ ]*' {ENTRY} | cut -d' ' -f2")
+    directory = rack.lab.read(rack.worker, f"grep -o -- '--dir [^ ]*' {ENTRY} | cut -d' ' -f2")
     logs = f"{directory}/{DEAD}/logs"
     rack.lab.ssh(rack.worker, f"install -d -o rayrack -g rayrack {directory}/{DEAD} {logs}; echo x > {logs}/raylet.out")
     rack.lab.ssh(rack.worker, f"find {directory}/{DEAD} -exec touch -d '2 days ago' {{}} +")
@@ -36,17 +36,17 @@ def live_session(rack: DeployedRack, directory: str) -> str:
 
 def test_the_live_session_stays_however_old_it_looks_and_the_dead_one_goes(rack: DeployedRack, sessions: str) -> None:
     live = live_session(rack, sessions)
-    said = rack.lab.read(rack.worker, f"/opt/rayrack/bin/clean_ray --temp-dir {sessions} --min-age-minutes 0")
+    said = rack.lab.read(rack.worker, f"/opt/rayrack/bin/clean_ray --dir {sessions} --min-age-minutes 0")
     left = names(rack, sessions)
     assert live in left, said
     assert DEAD not in left, said
-    assert "1 in use" in said
+    assert "1 sessions in use" in said
 
 
 @pytest.mark.long
 def test_cron_runs_the_clean_up_and_it_says_so_in_the_journal(rack: DeployedRack, sessions: str) -> None:
     live = live_session(rack, sessions)
-    rack.lab.ssh(rack.worker, f"sed 's#^\\*/10#*#' {ENTRY} > {EVERY_MINUTE}")
+    rack.lab.ssh(rack.worker, f"sed 's#^\\*/5#*#' {ENTRY} > {EVERY_MINUTE}")
     wait_until(lambda: DEAD not in names(rack, sessions), "cron has removed the dead session", 130, every_s=2)
     assert live in names(rack, sessions)
     journal = rack.lab.read(rack.worker, "journalctl -t rayrack-clean -o cat -n 20")

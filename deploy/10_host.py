@@ -2,6 +2,7 @@
 
 from deploy.inputs import run
 from roles.base_system import steps as base_system
+from roles.storage import ray_disk
 from roles.storage import steps as storage
 
 settings = run.this_host().settings
@@ -17,4 +18,5 @@ storage.install(
     ray_temp_dir=settings.ray_temp_dir,
     weights_dir=settings.weights_dir,
     cache_dir=settings.cache_dir,
+    ray_disk=ray_disk.of(settings.ray_temp_size_gib, settings.ray_temp_image, settings.ray_temp_dir),
 )

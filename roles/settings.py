@@ -112,6 +112,18 @@ class Settings(BaseModel):
     clean_ray_textfile_dir: AbsolutePath | None = Field(
         None, description="node exporter's textfile directory, for the clean-up's metrics; null: no metrics"
     )
+    # the disks
+    ray_temp_size_gib: int | None = Field(
+        None,
+        ge=1,
+        le=65_536,
+        description="size in GiB of a file system of its own for `ray_temp_dir`: an image file, grown when this grows, "
+        "never shrunk; null: none is made",
+    )
+    ray_temp_image: AbsolutePath = Field(
+        "/var/lib/rayrack-ray.img", description="that image file; it takes its whole size at once"
+    )
+    ignore_drive_health: bool = Field(False, description="go on with drives that SMART calls failing")
 
     @field_validator("node_ip")
     @classmethod
@@ -161,6 +173,11 @@ class Settings(BaseModel):
             cross_field([(("clean_ray_eager_percent",), text)])
         return self
 
+    @model_validator(mode="after")
+    def _image_lies_elsewhere(self) -> "Settings":
+        cross_field(_image_problems(self))
+        return self
+
 
 PORT_FIELDS = tuple(name for name, field in Settings.model_fields.items() if name.endswith("_port"))
 
@@ -185,3 +202,15 @@ def _port_problems(settings: Settings) -> Iterator[tuple[tuple[str], str]]:
     (low_a, high_a), (low_b, high_b) = ranges.values()
     if low_a <= high_b and low_b <= high_a:
         yield ("direct_ingress_ports",), "overlaps worker_ports"
+
+
+def _image_problems(settings: Settings) -> Iterator[tuple[tuple[str], str]]:
+    """Whoever could put another file in the image's place would have root mount it; and no image lies in itself."""
+    image = PurePosixPath(settings.ray_temp_image)
+    for name in ("ray_temp_dir", "weights_dir", "cache_dir"):
+        if image.is_relative_to(getattr(settings, name)):
+            yield ("ray_temp_image",), f"must not lie in {name} ({getattr(settings, name)})"
+            return
+    for directory in ("/var/lib/rayrack", "/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108 - refused
+        if image.is_relative_to(directory):
+            yield ("ray_temp_image",), f"must not lie in {directory}, where not only root can write"

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 from functools import cache
 
+from pyinfra import logger
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host
 from pyinfra.api.inventory import Inventory
@@ -61,6 +62,7 @@ def become_root(each: Host) -> None:
 # What the first deploy file found, for those after it: pyinfra reads each file for every host before the next file.
 _found: dict[str, HostInfo] = {}
 _problems: list[str] = []
+_warnings: list[str] = []
 
 
 def stop_if_unreachable() -> None:
@@ -81,9 +83,15 @@ def look_at_this_host() -> None:
     """Read what the preflight rules need from this host and note what they say."""
     this = this_host()
     become_root(host)
-    info = _found[this.name] = host.get_fact(HostFacts, paths=preflight.paths_of_interest(this.settings))
+    info = _found[this.name] = host.get_fact(
+        HostFacts, paths=preflight.paths_of_interest(this.settings), weights_dir=this.settings.weights_dir
+    )
     digest, no_lock = _runtime_digest(this)
-    found = preflight.problems(this.name, info, this.settings, is_head=this.is_head, runtime_digest=digest)
+    models = rack().models
+    found = preflight.problems(
+        this.name, info, this.settings, is_head=this.is_head, runtime_digest=digest, models=models
+    )
+    _warnings.extend(preflight.warnings(this.name, info, this.settings, models=models))
     # On a distribution that is not supported, the missing lock follows from that.
     _problems.extend(found or no_lock)
 
@@ -97,7 +105,10 @@ def _runtime_digest(this: RackHost) -> tuple[str | None, list[str]]:
 
 
 def stop_on_problems() -> None:
-    """Stop with every problem of every host, and of models that no host could run."""
+    """Show the warnings of all hosts; stop with every problem of every host, and of models that no host could run."""
+    for warning in _warnings:
+        logger.warning(f"    warning: {warning}")
+    _warnings.clear()  # this is called once for each host
     hosts = [
         capacity.HostCapacity(
             each.name, each.settings.num_cpus or _cpus_found(each.name), each.settings.gpus, each.settings.gpu_model

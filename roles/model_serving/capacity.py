@@ -36,6 +36,14 @@ def cpus_per_replica(model: Model) -> int:
     return REPLICA_CPUS + CPU_WORKER_CPUS * workers
 
 
+def can_run(model: Model, host: HostCapacity) -> bool:
+    """Whether Ray could place a replica, or one stage of its pipeline, on this host."""
+    if model.uses_gpu:
+        return host.gpus >= model.tensor_parallel_size and _has_type(host, model.accelerator_type)
+    alone = model.pipeline_parallel_size == 1
+    return host.num_cpus is None or host.num_cpus >= (cpus_per_replica(model) if alone else CPU_WORKER_CPUS)
+
+
 def problems(models: Sequence[Model], hosts: Sequence[HostCapacity], source: Source) -> list[str]:
     """One line per model that cannot run on ``hosts``; when each could alone, one per thing they are short of together.
 

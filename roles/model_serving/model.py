@@ -62,6 +62,13 @@ class Model(BaseModel):
         json_schema_extra=_pattern(rules.ROUTE_PREFIX_PATTERN),
     )
     runner: Literal["generate", "pooling"] = Field("generate", description="`generate`, or `pooling` for embeddings")
+    weights_gib: float | None = Field(
+        None,
+        gt=0,
+        le=100_000,
+        description="size of the weights in GiB, which every host that can run the model must have room for until they "
+        "are there; null: not known. Of hub ids only",
+    )
     start_timeout_s: int = Field(1800, ge=10, le=86_400, description="time limit of a start, in seconds")
 
     accelerator_type: AcceleratorType | None = Field(

@@ -26,12 +26,16 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
 
 
 class HostFacts(FactBase[HostInfo]):
-    """The distribution, the machine, who listens on which port, the disks of ``paths``, and what is installed."""
+    """The distribution, the machine, who listens on which port, the disks of ``paths``, and what is installed.
 
-    def command(self, paths: Sequence[str]) -> str:
+    ``weights_dir``: where downloaded weights are looked for.
+    """
+
+    def command(self, paths: Sequence[str], weights_dir: str) -> str:
         return (
             f"[ -x {storage.PYTHON} ] || {{ echo {shlex.quote(NO_PYTHON)}; exit 0; }}; "
-            f"{storage.command(paths)} && {storage.PYTHON} -ISc {shlex.quote(PROGRAM.read_text())}"
+            f"{storage.command(paths)} && {storage.PYTHON} -ISc {shlex.quote(PROGRAM.read_text())} "
+            f"{shlex.quote(weights_dir)}"
         )
 
     @staticmethod

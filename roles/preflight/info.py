@@ -1,9 +1,10 @@
 """What was found on a host. Pure: no pyinfra."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from roles.storage.ray_disk import FoundMount
 from roles.storage.rules import Disk
 
 
@@ -50,10 +51,16 @@ class HostInfo:
     disks: tuple[Disk, ...] = field(default=(), repr=False)
     runtimes: tuple[str, ...] = ()
     """Digests of the installed runtimes."""
+    weights: Mapping[str, int] = field(default_factory=dict)
+    """Bytes in each directory of the hub's cache, by its name."""
+    ray_mounts: tuple[FoundMount, ...] = ()
+    """Mount units that rayrack has made for Ray's directory, also former ones."""
+    loop_devices: bool = True
 
     @classmethod
     def parse(cls, info_line: str, disks: Sequence[Disk]) -> "HostInfo":
         values = json.loads(info_line)
         values["listeners"] = tuple(Listener(**entry) for entry in values["listeners"])
         values["runtimes"] = tuple(values["runtimes"])
+        values["ray_mounts"] = tuple(FoundMount(**entry) for entry in values["ray_mounts"])
         return cls(**values, disks=tuple(disks))

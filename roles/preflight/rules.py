@@ -3,8 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from roles.model_serving.capacity import HostCapacity
+from roles.model_serving.model import Model
 from roles.preflight.info import HostInfo, Listener
 from roles.settings import Settings, port_range
+from roles.storage import ray_disk, weights
 from roles.storage import rules as storage
 
 # Distribution and release, as os-release(5) says them.
@@ -18,6 +21,8 @@ PYTHON_MIN, PYTHON_MAX = (3, 11), (3, 13)
 SYSTEMD_MIN = 252
 
 RUNTIME_DIR = "/opt/rayrack/runtime"
+# Files, and so inodes, of what is put on a host: an upper bound, as file systems with few of them are the odd ones.
+RUNTIME_INODES, RAY_INODES, WEIGHTS_INODES = 300_000, 20_000, 10_000
 # Settings that name a directory of the service user's.
 DIRECTORIES = ("ray_temp_dir", "weights_dir", "cache_dir")
 # "::" takes IPv4 connections too, unless a program asks otherwise (ipv6(7), bindv6only).
@@ -58,16 +63,24 @@ class WantedPorts:
 
 def paths_of_interest(settings: Settings) -> tuple[str, ...]:
     """The paths whose disks the rules look at."""
-    return (RUNTIME_DIR, *(getattr(settings, setting) for setting in DIRECTORIES))
+    image = (settings.ray_temp_image,) if settings.ray_temp_size_gib else ()
+    return (RUNTIME_DIR, *(getattr(settings, setting) for setting in DIRECTORIES), *image)
 
 
 def problems(
-    host_name: str, info: HostInfo, settings: Settings, *, is_head: bool, runtime_digest: str | None = None
+    host_name: str,
+    info: HostInfo,
+    settings: Settings,
+    *,
+    is_head: bool,
+    runtime_digest: str | None = None,
+    models: Sequence[Model] = (),
 ) -> list[str]:
     """Everything that forbids to change this host, one line each.
 
     Args:
         runtime_digest: of the runtime the host will get; installed already, it needs no more room.
+        models: what the rack serves; this host must have room for the weights of those that could run on it.
     """
     if info.failure:
         return [f"{host_name}: {info.failure}"]
@@ -78,12 +91,43 @@ def problems(
     directories = [
         storage.directory_problem(host_name, setting, by_path[getattr(settings, setting)]) for setting in DIRECTORIES
     ]
-    needs = _needs(settings, runtime_installed=runtime_digest in info.runtimes)
+    needs = _needs(settings, info, _weights(host_name, info, settings, models), runtime_digest)
+    disk = ray_disk.of(settings.ray_temp_size_gib, settings.ray_temp_image, settings.ray_temp_dir)
     return [
         *(f"{host_name}: {line}" for line in _ports(info.listeners, wanted_ports(settings, is_head=is_head))),
         *(problem for problem in directories if problem),
         *storage.problems(host_name, info.disks, needs, settings.disk_used_max_percent),
+        *ray_disk.problems(host_name, disk, info.disks, info.ray_mounts, loop_devices=info.loop_devices),
+        *([] if settings.ignore_drive_health else _failing_drives(host_name, info)),
     ]
+
+
+def warnings(host_name: str, info: HostInfo, settings: Settings, *, models: Sequence[Model] = ()) -> list[str]:
+    """What an operator should know of this host, and what stops nothing, one line each."""
+    if info.failure or any(_system(info)):
+        return []
+    disk = ray_disk.of(settings.ray_temp_size_gib, settings.ray_temp_image, settings.ray_temp_dir)
+    unknown = _weights(host_name, info, settings, models).unknown
+    lines = [
+        *storage.warnings(host_name, info.disks, settings.ray_temp_dir, ray_disk_wanted=disk is not None),
+        *(storage.failing_drives(host_name, info.disks) if settings.ignore_drive_health else []),
+    ]
+    if unknown:
+        lines.append(
+            f"{host_name}: {settings.weights_dir}: cannot tell whether there is room for the weights of "
+            f"{', '.join(unknown)}; give their weights_gib in the model list"
+        )
+    return lines
+
+
+def _failing_drives(host_name: str, info: HostInfo) -> Iterator[str]:
+    for line in storage.failing_drives(host_name, info.disks):
+        yield f"{line}, or go on with --data ignore_drive_health=true"
+
+
+def _weights(host_name: str, info: HostInfo, settings: Settings, models: Sequence[Model]) -> weights.Weights:
+    host = HostCapacity(host_name, settings.num_cpus or info.cpus or None, settings.gpus, settings.gpu_model)
+    return weights.needed(models, host, info.weights)
 
 
 def _system(info: HostInfo) -> Iterator[str]:
@@ -120,11 +164,45 @@ def _ports(listeners: Sequence[Listener], wanted: Sequence[WantedPorts]) -> Iter
             yield f"port {port} ({ports.setting}) is taken by {taker}; stop it or set another {ports.setting}"
 
 
-def _needs(settings: Settings, *, runtime_installed: bool) -> list[storage.Need]:
-    runtime_gib = 0 if runtime_installed else settings.min_free_gib_runtime
-    return [
-        storage.Need(settings.ray_temp_dir, settings.min_free_gib_ray, "min_free_gib_ray"),
-        storage.Need(RUNTIME_DIR, runtime_gib, "min_free_gib_runtime"),
-        storage.Need(settings.weights_dir, settings.min_free_gib_weights, "min_free_gib_weights"),
-        storage.Need(settings.cache_dir, 0, None),
-    ]
+def _needs(
+    settings: Settings, info: HostInfo, wanted: weights.Weights, runtime_digest: str | None
+) -> list[storage.Need]:
+    needs = [storage.Need(settings.cache_dir, 0, None, place="cache_dir")]
+    if runtime_digest in info.runtimes:
+        needs.append(storage.Need(RUNTIME_DIR, 0, None))
+    else:
+        needs.append(
+            storage.Need(RUNTIME_DIR, settings.min_free_gib_runtime, "min_free_gib_runtime", inodes=RUNTIME_INODES)
+        )
+    if settings.ray_temp_size_gib is None:
+        needs.append(
+            storage.Need(
+                settings.ray_temp_dir,
+                settings.min_free_gib_ray,
+                "min_free_gib_ray",
+                inodes=RAY_INODES,
+                place="ray_temp_dir",
+            )
+        )
+    else:
+        # Ray's own file system is its own to fill; what holds the image must have room for what is still missing of it.
+        image = next(disk for disk in info.disks if disk.path == settings.ray_temp_image)
+        missing_gib = max(0.0, settings.ray_temp_size_gib - image.file_bytes / storage.GIB)
+        needs.append(
+            storage.Need(
+                settings.ray_temp_image, missing_gib, "ray_temp_size_gib", place="ray_temp_image", taken_gib=missing_gib
+            )
+        )
+    detail = wanted.told if wanted.total_gib > settings.min_free_gib_weights else None
+    needs.append(
+        storage.Need(
+            settings.weights_dir,
+            max(settings.min_free_gib_weights, wanted.total_gib),
+            "weights_gib" if detail else "min_free_gib_weights",
+            inodes=WEIGHTS_INODES,
+            place="weights_dir",
+            taken_gib=wanted.total_gib,
+            detail=detail,
+        )
+    )
+    return needs

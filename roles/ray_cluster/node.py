@@ -9,8 +9,11 @@ from roles.settings import Settings, port_range
 
 Role = Literal["head", "worker"]
 
-# The unit file has these; every other field is a RAYRACK_ variable of /etc/rayrack/ray.env.
-_UNIT_FIELDS = ("limit_nofile", "limit_memlock")
+# The unit file and Ray's own variables have these; every other field is a RAYRACK_ variable of /etc/rayrack/ray.env.
+_UNIT_FIELDS = ("limit_nofile", "limit_memlock", "ray_temp_size_gib")
+LOG_BACKUPS = 5
+LOG_MAX_BYTES = 100 * 2**20
+LOGS_PER_DISK = 16
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class NodeConfig:
     direct_ingress_ports: str
     limit_nofile: int
     limit_memlock: str
+    ray_temp_size_gib: int | None
 
     @classmethod
     def from_settings(cls, settings: Settings, *, role: Role, node_ip: str, head_ip: str, alone: bool) -> "NodeConfig":
@@ -65,6 +69,17 @@ class NodeConfig:
     @property
     def direct_ingress_port_limits(self) -> tuple[int, int]:
         return port_range(self.direct_ingress_ports)
+
+    @property
+    def log_max_bytes(self) -> int:
+        """Size at which Ray rotates a log, so that a file system of its own holds 16 logs at their largest at least."""
+        if self.ray_temp_size_gib is None:
+            return LOG_MAX_BYTES
+        return min(LOG_MAX_BYTES, self.ray_temp_size_gib * 2**30 // LOGS_PER_DISK // (1 + LOG_BACKUPS))
+
+    @property
+    def log_backups(self) -> int:
+        return LOG_BACKUPS
 
     def variables(self) -> Iterator[tuple[str, str]]:
         """The ``RAYRACK_`` variables of the env file, values as JSON. No value of the settings can hold a quote."""

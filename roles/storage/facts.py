@@ -7,9 +7,12 @@ from pathlib import Path
 
 from pyinfra.api.facts import FactBase
 
+from roles.storage.drives import Drive
+from roles.storage.ray_disk import RayDisk
 from roles.storage.rules import Disk
 
-PROGRAM = Path(__file__).parent / "host" / "disk_usage.py"
+HOST = Path(__file__).parent / "host"
+PROGRAM = HOST / "disk_usage.py"
 # The distribution's own, which host programs run with; -I and -S keep the host's Python settings and packages out.
 PYTHON = "/usr/bin/python3"
 
@@ -20,7 +23,17 @@ def command(paths: Sequence[str]) -> str:
 
 
 def parse(line: str) -> tuple[Disk, ...]:
-    return tuple(Disk(**entry) for entry in json.loads(line))
+    return tuple(
+        Disk(**{**entry, "drives": tuple(Drive(**drive) for drive in entry["drives"])}) for entry in json.loads(line)
+    )
+
+
+def ray_disk_arguments(disk: RayDisk) -> str:
+    """The options of ``ray_disk``, quoted for a shell."""
+    size = str(disk.size_gib)
+    return shlex.join(
+        ["--image", disk.image, "--size-gib", size, "--mount-point", disk.mount_point, "--unit", disk.unit]
+    )
 
 
 class Disks(FactBase[tuple[Disk, ...]]):
@@ -35,3 +48,19 @@ class Disks(FactBase[tuple[Disk, ...]]):
 
     def process(self, output: Sequence[str]) -> tuple[Disk, ...]:
         return parse(output[-1])
+
+
+class RayDiskPending(FactBase[list[str]]):
+    """What is left to do until Ray's file system is made, as large as wanted, and mounted; one line each."""
+
+    def command(self, disk: RayDisk) -> str:
+        # Sent to the host: at the first deploy it has no programs of ours yet.
+        program = (HOST / "ray_disk.py").read_text()
+        return f"{PYTHON} -ISc {shlex.quote(program)} pending {ray_disk_arguments(disk)}"
+
+    @staticmethod
+    def default() -> list[str]:
+        return []
+
+    def process(self, output: Sequence[str]) -> list[str]:
+        return list(output)

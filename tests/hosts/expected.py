@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from deploy.inputs.rack import RackHost
 from roles.model_serving.model import Model
+from roles.storage import ray_disk
 
 UNITS = "/etc/systemd/system"
 
@@ -44,7 +45,7 @@ def units_of(host: RackHost, models: Sequence[Model]) -> tuple[str, ...]:
 
 def paths_of(host: RackHost, models: Sequence[Model]) -> tuple[ExpectedPath, ...]:
     """The files and directories that must be on a host."""
-    common = (
+    common: tuple[ExpectedPath, ...] = (
         _directory("/etc/rayrack", "755", "root:root"),
         _directory("/etc/rayrack/secrets", "700", "root:root"),
         ExpectedPath("/etc/rayrack/secrets/ray.token", "400", "root:root"),
@@ -60,6 +61,12 @@ def paths_of(host: RackHost, models: Sequence[Model]) -> tuple[ExpectedPath, ...
         ExpectedPath("/etc/cron.d/rayrack-clean", "644", "root:root"),
         ExpectedPath(f"{UNITS}/rayrack.target", "644", "root:root"),
     )
+    disk = ray_disk.of(host.settings.ray_temp_size_gib, host.settings.ray_temp_image, host.settings.ray_temp_dir)
+    if disk is not None:
+        common += (
+            ExpectedPath(f"{UNITS}/{disk.unit}", "644", "root:root"),
+            ExpectedPath(disk.image, "600", "root:root"),
+        )
     if not host.is_head:
         return (*common, ExpectedPath(f"{UNITS}/rayrack-worker.service", "644", "root:root"))
     return (

@@ -18,6 +18,7 @@
 #   LAB_BRIDGE  the bridge's name (lab0)
 #   LAB_MEM     memory limit of each host (10G)
 #   LAB_BINDS   more systemd-nspawn options, e.g. --bind-ro=/data:/data
+#   LAB_LOOP    1: the hosts have this machine's loop devices, so that they can mount image files
 #   LAB_MIRROR  Debian mirror (the one this machine uses)
 #   LAB_ALLOW   regular expression of host names the guests may reach (this machine's package hosts)
 set -euo pipefail
@@ -25,7 +26,7 @@ set -euo pipefail
 LAB_DIR=${LAB_DIR:-/var/tmp/rayrack-lab}
 # shellcheck source=/dev/null
 [ ! -e "$LAB_DIR/settings" ] || . "$LAB_DIR/settings"
-: "${LAB_CACHE:=$LAB_DIR/cache}" "${LAB_NET:=10.77.0}" "${LAB_BRIDGE:=lab0}" "${LAB_MEM:=10G}" "${LAB_BINDS:=}"
+: "${LAB_CACHE:=$LAB_DIR/cache}" "${LAB_NET:=10.77.0}" "${LAB_BRIDGE:=lab0}" "${LAB_MEM:=10G}" "${LAB_BINDS:=}" "${LAB_LOOP:=}"
 
 SELF=$(readlink -f "$0")
 HOSTS=$LAB_DIR/hosts
@@ -244,12 +245,32 @@ make_cgroups() {
     case $cgroup in
       */cpuset/*) for file in cpuset.cpus cpuset.mems; do cat "${cgroup%/*}/$file" >"$cgroup/$file"; done ;;
       */memory/*) echo "$LAB_MEM" >"$cgroup/memory.limit_in_bytes" ;;
-      */devices/*) echo "b *:* rwm" >"$cgroup/devices.deny" ;; # keeps guests off the machine's disks
+      */devices/*) deny_disks "$cgroup" ;;
     esac
     if [ -e "$CGROUP/cgroup.controllers" ]; then
       echo "$LAB_MEM" >"$cgroup/memory.max"
       echo "+cpu +memory +pids" >"$cgroup/cgroup.subtree_control"
     fi
+  done
+}
+
+# Keeps guests off the machine's disks.
+deny_disks() {
+  if [ -z "$LAB_LOOP" ]; then
+    echo "b *:* rwm" >"$1/devices.deny"
+    return
+  fi
+  # A rule cannot be taken out of a wider one: deny all, then name what is allowed. Block devices 7: loop (devices.txt).
+  echo a >"$1/devices.deny"
+  echo "c *:* rwm" >"$1/devices.allow"
+  echo "b 7:* rwm" >"$1/devices.allow"
+}
+
+loop_binds() {
+  local device
+  [ -n "$LAB_LOOP" ] || return 0
+  for device in /dev/loop-control /dev/loop[0-9]*; do
+    [ ! -e "$device" ] || echo "--bind=$device"
   done
 }
 
@@ -281,13 +302,13 @@ supervise() {
       export SYSTEMD_NSPAWN_TMPFS_TMP=0 # /tmp on disk, as on a real Debian host
       # A new time namespace per boot: the guest's uptime starts at 0, which is how a reboot is noticed.
       # CAP_MKNOD: with devices.deny above, block devices cannot be made nor opened.
-      # shellcheck disable=SC2086
+      # shellcheck disable=SC2046,SC2086
       exec unshare --time --monotonic "-$monotonic" --boottime "-$boottime" \
         systemd-nspawn --quiet --directory="$dir/root" --machine="$LAB_BRIDGE-$host" --hostname="$host" \
         --network-bridge="$LAB_BRIDGE" --kill-signal=SIGRTMIN+3 --register=no --keep-unit --console=pipe \
         --resolv-conf=off --timezone=off --link-journal=no --drop-capability=CAP_MKNOD \
         --bind-ro="$LAB_CACHE/wheelhouse:/srv/wheelhouse" --bind-ro="$LAB_CACHE/models:/srv/models" \
-        $LAB_BINDS /lab-init </dev/null >>"$dir/console.log" 2>&1 9>&- 8>&-
+        $(loop_binds) $LAB_BINDS /lab-init </dev/null >>"$dir/console.log" 2>&1 9>&- 8>&-
     ) && code=0 || code=$?
     echo "systemd-nspawn ended with $code" >>"$dir/console.log"
     [ "$code" = 133 ] || exit "$code" # 133: the guest asked for a reboot
@@ -381,7 +402,7 @@ remove_leftovers() {
 # Values are kept as defaults, so that a later `LAB_DIR=... lab.sh down` needs nothing else.
 remember_settings() {
   local name
-  for name in LAB_CACHE LAB_NET LAB_BRIDGE LAB_MEM LAB_BINDS; do
+  for name in LAB_CACHE LAB_NET LAB_BRIDGE LAB_MEM LAB_BINDS LAB_LOOP; do
     # shellcheck disable=SC2016
     printf ': "${%s:=%s}"\n' "$name" "${!name}"
   done >"$LAB_DIR/settings"

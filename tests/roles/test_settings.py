@@ -57,6 +57,9 @@ def test_an_unknown_setting_is_refused_with_the_nearest_name() -> None:
         ("clean_ray_log_budget_mib", 10),
         ("clean_ray_runaway_log_mib", 100),
         ("clean_ray_warn_percent", 101),
+        ("ray_temp_size_gib", 0),
+        ("ray_temp_size_gib", 1.5),
+        ("ray_temp_size_gib", "lots"),
     ],
 )
 def test_absurd_values_are_refused_one_line_each(name: str, value: object) -> None:
@@ -127,3 +130,16 @@ def test_a_range_is_read_as_two_numbers() -> None:
 def test_any_distinct_ports_are_accepted(ports: list[int]) -> None:
     chosen = dict(zip(PORT_FIELDS, ports, strict=True))
     assert Settings.model_validate(chosen).model_dump(include=set(PORT_FIELDS)) == chosen
+
+
+def test_ray_s_image_does_not_lie_in_itself_nor_where_the_service_user_writes() -> None:
+    assert problems(ray_temp_dir="/data/ray", ray_temp_image="/data/ray/ray.img") == [
+        "ray_temp_image: must not lie in ray_temp_dir (/data/ray)"
+    ]
+    assert problems(ray_temp_image="/var/lib/rayrack/models/ray.img") == [
+        "ray_temp_image: must not lie in weights_dir (/var/lib/rayrack/models)"
+    ]
+    assert problems(ray_temp_image="/var/lib/rayrack/ray.img") == [
+        "ray_temp_image: must not lie in /var/lib/rayrack, where not only root can write"
+    ]
+    assert Settings(ray_temp_dir="/data/ray", ray_temp_image="/data/ray.img").ray_temp_image == "/data/ray.img"

@@ -15,8 +15,8 @@ Fields = Mapping[str, Any]
 
 # What a change of a field needs. Together these are the fields of the model list.
 IN_PLACE = ("min_replicas", "max_replicas", "target_ongoing_requests")
-# Read when a unit starts or stops, or by the gateway alone: a running application does not have them.
-NOT_IN_APPLICATION = ("route_prefix", "start_timeout_s", "update")
+# Read when a unit starts or stops, by the gateway, or by the preflight alone: a running application does not have them.
+NOT_IN_APPLICATION = ("route_prefix", "weights_gib", "start_timeout_s", "update")
 IN_REPLICA = (
     "model_id",
     "model_source",

@@ -20,6 +20,8 @@ from typing import Any
 
 LISTENING = "0A"  # TCP_LISTEN in the kernel's include/net/tcp_states.h
 RUNTIMES = "/opt/rayrack/runtime"
+UNITS = "/etc/systemd/system"
+MOUNT_UNIT = re.compile(r"# Made by rayrack .*?^What=(\S+)$.*?^Where=(\S+)$", re.DOTALL | re.MULTILINE)
 
 
 def os_release(text: str) -> dict[str, str]:
@@ -103,6 +105,26 @@ def names(directory: str) -> list[str]:
     return []
 
 
+def weights(hub_cache: str) -> dict[str, int]:
+    """Bytes on the disk of each model in the hub's cache. What is downloading counts as far as it has come."""
+    found = {}
+    for model in names(hub_cache):
+        if model.startswith("models--"):
+            with contextlib.suppress(OSError), os.scandir(f"{hub_cache}/{model}/blobs") as blobs:
+                found[model] = sum(blob.stat().st_blocks * 512 for blob in blobs)
+    return found
+
+
+def ray_mounts(directory: str) -> list[dict[str, str]]:
+    """The mount units that the role storage has made."""
+    found = []
+    for unit in names(directory):
+        match = MOUNT_UNIT.match(read(f"{directory}/{unit}")) if unit.endswith(".mount") else None
+        if match:
+            found.append({"unit": unit, "image": match.group(1), "mount_point": match.group(2)})
+    return found
+
+
 def systemd_version() -> int | None:
     """None where systemd does not run the host (sd_booted(3))."""
     if not Path("/run/systemd/system").is_dir():
@@ -112,7 +134,7 @@ def systemd_version() -> int | None:
     return int(match.group(1)) if match else None
 
 
-def main() -> None:
+def main(weights_dir: str) -> None:
     release = os_release(read("/etc/os-release") or read("/usr/lib/os-release"))
     memory = re.search(r"MemTotal:\s+(\d+) kB", read("/proc/meminfo"))
     info = {
@@ -126,9 +148,12 @@ def main() -> None:
         "memory_mib": int(memory.group(1)) // 1024 if memory else 0,
         "listeners": listeners(),
         "runtimes": [name for name in names(RUNTIMES) if Path(RUNTIMES, name, ".complete").is_file()],
+        "weights": weights(f"{weights_dir}/hub"),  # HF_HOME in ray.env
+        "ray_mounts": ray_mounts(UNITS),
+        "loop_devices": Path("/dev/loop-control").exists(),
     }
     print(json.dumps(info))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

@@ -1,17 +1,27 @@
-"""Prints, as one line of JSON, what file system each given path is or will be on. Sent to the host and run there.
+"""Prints, as one line of JSON, what file system each given path is or will be on, and what SMART says of the drives
+under it. Sent to the host and run there as root; it changes nothing and installs nothing.
 
 Standard library only, and nothing newer than Python 3.9: it also runs on hosts that are then refused.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 import pwd
+import shutil
 import stat
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+SMARTCTL_LIMIT_S = 20
+# What the rules read of a report, which has thousands of lines.
+SMART_PARTS = ("model_name", "smart_status", "nvme_smart_health_information_log", "ata_smart_attributes")
 
 
 def nearest_existing(path: str) -> str:
@@ -22,16 +32,17 @@ def nearest_existing(path: str) -> str:
     return str(candidate)
 
 
-def mount_of(path: str, mountinfo: str) -> tuple[str, str]:
-    """Mount point and file system type of an existing path. ``mountinfo`` is /proc/self/mountinfo (proc(5))."""
-    real, best = os.path.realpath(path), ("/", "unknown")
+def mount_of(path: str, mountinfo: str) -> tuple[str, str, str]:
+    """Mount point, file system type and source of an existing path. ``mountinfo`` is /proc/self/mountinfo (proc(5))."""
+    real, best = os.path.realpath(path), ("/", "unknown", "unknown")
     for line in mountinfo.splitlines():
         before, after = line.split(" - ", 1)
         point = before.split()[4]
         inside = real == point or real.startswith(point.rstrip("/") + "/")
         # Of two mounts on one point the later one is on top.
         if inside and len(point) >= len(best[0]):
-            best = (point, after.split()[0])
+            fs_type, source = after.split()[:2]
+            best = (point, fs_type, source)
     return best
 
 
@@ -48,21 +59,88 @@ def owner_of(path: str) -> str | None:
 
 
 def kind_of(path: str) -> str:
-    """``directory``, ``link``, ``other``, or ``absent``."""
+    """``directory``, ``link``, ``file``, ``other``, or ``absent``."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
         return "absent"
-    return "directory" if stat.S_ISDIR(mode) else "link" if stat.S_ISLNK(mode) else "other"
+    for kind, is_kind in (("directory", stat.S_ISDIR), ("link", stat.S_ISLNK), ("file", stat.S_ISREG)):
+        if is_kind(mode):
+            return kind
+    return "other"
+
+
+def is_empty(path: str) -> bool:
+    """A directory with nothing in it, or none; a file system's own lost+found does not count."""
+    with contextlib.suppress(OSError), os.scandir(path) as entries:
+        return all(entry.name == "lost+found" for entry in entries)
+    return True
+
+
+def read(path: str) -> str:
+    """A file's text; empty when it is not there."""
+    with contextlib.suppress(OSError):
+        return Path(path).read_text(errors="replace").strip()
+    return ""
+
+
+def ext4_errors(device: str) -> int | None:
+    """Errors that the kernel has noted in an ext4 file system since its last fsck (Documentation/ABI, fs-ext4)."""
+    count = read(f"/sys/fs/ext4/{device}/errors_count")
+    return int(count) if count.isdigit() else None
+
+
+def drives_under(device: str) -> Iterator[str]:
+    """The physical drives under a block device: past partitions, LVM, MD and loop devices."""
+    backing = read(f"/sys/class/block/{device}/loop/backing_file")
+    if backing.startswith("/") and Path(backing).exists():
+        _, _, source = mount_of(backing, Path("/proc/self/mountinfo").read_text())
+        yield from drives_of(source)
+        return
+    here = Path(f"/sys/class/block/{device}").resolve()
+    if (here / "partition").exists():
+        here = here.parent
+    # Parts of one: LVM, RAID, encryption
+    below = sorted(each.name for each in here.glob("slaves/*"))
+    for name in below:
+        yield from drives_under(name)
+    # No hardware behind it: zram, device-mapper without slaves
+    if not below and (here / "device").exists():
+        yield here.name
+
+
+def drives_of(source: str) -> Iterator[str]:
+    """The physical drives under a mount's source; none for network, memory and overlay file systems."""
+    if source.startswith("/dev/"):
+        yield from drives_under(Path(os.path.realpath(source)).name)
+
+
+@functools.cache
+def smart(drive: str) -> dict[str, Any] | None:
+    """What the rules need of the drive's report; None without smartctl, or where it cannot tell (a RAID controller)."""
+    program = shutil.which("smartctl", path="/usr/sbin:/sbin:/usr/bin:/usr/local/sbin")
+    if program is None:
+        return None
+    try:
+        # The exit status is a set of bits that a failing drive sets, too (smartctl(8)): what was said counts.
+        command = [program, "--json", "--health", "--attributes", f"/dev/{drive}"]
+        output = subprocess.run(command, stdout=subprocess.PIPE, timeout=SMARTCTL_LIMIT_S).stdout
+        report = json.loads(output)
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+    found = {name: report[name] for name in SMART_PARTS if name in report} if isinstance(report, dict) else {}
+    return found if found.keys() - {"model_name"} else None
 
 
 def describe(path: str, mountinfo: str) -> dict[str, Any]:
     existing = nearest_existing(path)
-    mount_point, fs_type = mount_of(existing, mountinfo)
+    mount_point, fs_type, source = mount_of(existing, mountinfo)
+    device = Path(os.path.realpath(source)).name if source.startswith("/dev/") else ""
     fs = os.statvfs(existing)
+    kind = kind_of(path)
     return {
         "path": path,
-        "kind": kind_of(path),
+        "kind": kind,
         "owner": owner_of(path),
         "device": Path(existing).stat().st_dev,
         "mount_point": mount_point,
@@ -73,6 +151,12 @@ def describe(path: str, mountinfo: str) -> dict[str, Any]:
         "free_bytes": fs.f_bavail * fs.f_frsize,
         "inodes": fs.f_files,
         "inodes_free": fs.f_favail,
+        "source": source,
+        "image": read(f"/sys/class/block/{device}/loop/backing_file") or None if device else None,
+        "errors": ext4_errors(device) if device else None,
+        "empty": is_empty(path),
+        "file_bytes": os.lstat(path).st_size if kind == "file" else 0,
+        "drives": [{"name": name, "smart": smart(name)} for name in drives_of(source)],
     }
 
 

@@ -61,6 +61,7 @@ def test_the_file_of_a_model_with_every_field_set() -> None:
         slug="qwen",
         route_prefix="/team-a",
         runner="pooling",
+        weights_gib=61.5,
         start_timeout_s=3600,
         accelerator_type="H100",
         min_replicas=2,

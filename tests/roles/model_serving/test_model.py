@@ -26,6 +26,7 @@ def test_a_name_is_enough() -> None:
         "slug": "qwen-qwen2.5-32b-instruct",
         "route_prefix": "/v1",
         "runner": "generate",
+        "weights_gib": None,
         "start_timeout_s": 1800,
         "accelerator_type": None,
         "tensor_parallel_size": 1,

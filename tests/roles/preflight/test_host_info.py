@@ -7,8 +7,10 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
+from pyinfra.api.util import get_template
 
 from roles.preflight.host import host_info
+from roles.storage.ray_disk import RayDisk
 
 # As the kernel writes it: 127.0.0.1:8000 listening, and a connection that is none of our business.
 TCP = """\
@@ -72,3 +74,30 @@ def test_it_uses_the_standard_library_only() -> None:
     source = Path(host_info.__file__).read_text()
     imported = {line.split()[1].split(".")[0] for line in source.splitlines() if line.startswith(("import ", "from "))}
     assert imported <= sys.stdlib_module_names
+
+
+def test_weights_are_counted_by_what_they_take_on_the_disk(tmp_path: Path) -> None:
+    blobs = tmp_path / "models--org--a/blobs"
+    blobs.mkdir(parents=True)
+    (blobs / "1").write_bytes(bytes(100_000))
+    (blobs / "2.incomplete").write_bytes(bytes(50_000))
+    (tmp_path / "models--org--broken").mkdir()
+    (tmp_path / "datasets--org--b/blobs").mkdir(parents=True)
+    found = host_info.weights(str(tmp_path))
+    assert list(found) == ["models--org--a"]
+    assert 150_000 <= found["models--org--a"] < 200_000
+
+
+def test_no_weights_are_no_weights(tmp_path: Path) -> None:
+    assert host_info.weights(str(tmp_path / "hub")) == {}
+
+
+def test_mounts_that_rayrack_has_made_are_told_from_others(tmp_path: Path) -> None:
+    disk = RayDisk("/var/lib/rayrack-ray.img", 50, "/tmp/ray")
+    text = get_template("templates/storage/etc/systemd/system/ray_temp_dir.mount.j2").render(disk=disk)
+    (tmp_path / disk.unit).write_text(text)
+    (tmp_path / "data.mount").write_text("[Mount]\nWhat=/dev/sdb1\nWhere=/data\n")
+    (tmp_path / "rayrack-head.service").write_text(text)
+    assert host_info.ray_mounts(str(tmp_path)) == [
+        {"unit": "tmp-ray.mount", "image": disk.image, "mount_point": disk.mount_point}
+    ]

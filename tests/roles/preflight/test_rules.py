@@ -4,9 +4,12 @@ from typing import Any
 
 import pytest
 
+from roles.model_serving.model import Model
 from roles.preflight.info import HostInfo, Listener
-from roles.preflight.rules import paths_of_interest, problems
+from roles.preflight.rules import paths_of_interest, problems, warnings
 from roles.settings import Settings
+from roles.storage.drives import Drive
+from roles.storage.ray_disk import FoundMount
 from roles.storage.rules import GIB, Disk
 
 SETTINGS = Settings()
@@ -189,8 +192,143 @@ def test_a_host_is_read_from_the_programs_json() -> None:
             "memory_mib": 1000,
             "listeners": [{"address": "::", "port": 22, "pid": 1, "process": "sshd", "unit": "ssh.service"}],
             "runtimes": ["abc"],
+            "weights": {"models--org--a": 7},
+            "ray_mounts": [{"unit": "tmp-ray.mount", "image": "/ray.img", "mount_point": "/tmp/ray"}],
+            "loop_devices": False,
         }
     )
     info = HostInfo.parse(line, [disk("/")])
     assert info.listeners == (Listener("::", 22, 1, "sshd", "ssh.service"),)
     assert (info.runtimes, info.disks) == (("abc",), (disk("/"),))
+    assert (info.weights, info.loop_devices) == ({"models--org--a": 7}, False)
+    assert info.ray_mounts == (FoundMount("tmp-ray.mount", "/ray.img", "/tmp/ray"),)
+
+
+# The weights of the models
+
+
+def weights_problems(*models: Model, free_gib: int, info: HostInfo = GOOD, **settings: Any) -> list[str]:
+    disks = tuple(replace(each, free_bytes=free_gib * GIB) for each in GOOD.disks)
+    values = {"min_free_gib_ray": 0, "min_free_gib_runtime": 0, "gpus": 4, **settings}
+    return problems("gpu-01", replace(info, disks=disks), Settings(**values), is_head=True, models=models)
+
+
+BIG = Model(model_id="Qwen/Qwen2.5-32B-Instruct", tensor_parallel_size=2, weights_gib=61)
+SMALL = Model(model_id="small", model_source="Qwen/Qwen3-0.6B", weights_gib=1.5)
+
+
+def test_a_host_must_have_room_for_the_weights_of_every_model_that_could_run_on_it() -> None:
+    assert weights_problems(BIG, SMALL, free_gib=40) == [
+        "gpu-01: /: 40.0 GiB free, 62.5 GiB needed (weights_gib: Qwen/Qwen2.5-32B-Instruct 61, "
+        "Qwen/Qwen3-0.6B 1.5); free space or set another weights_dir"
+    ]
+    assert weights_problems(BIG, SMALL, free_gib=900) == []
+
+
+def test_a_host_without_the_gpus_for_a_model_needs_no_room_for_it() -> None:
+    assert weights_problems(BIG, free_gib=40, gpus=1) == []
+    other = BIG.model_copy(update={"accelerator_type": "H100"})
+    assert weights_problems(other, free_gib=40, gpu_model="L4") == []
+
+
+def test_weights_that_are_on_the_host_need_no_room_and_half_of_them_half() -> None:
+    cache = "models--Qwen--Qwen2.5-32B-Instruct"
+    assert weights_problems(BIG, free_gib=25, info=replace(GOOD, weights={cache: 60 * GIB})) == []
+    (line,) = weights_problems(BIG, free_gib=25, info=replace(GOOD, weights={cache: 30 * GIB}))
+    assert "31 GiB needed" in line
+
+
+def test_a_path_on_the_host_needs_no_room() -> None:
+    assert weights_problems(Model(model_id="a", model_source="/srv/a", weights_gib=500), free_gib=40) == []
+
+
+def test_small_weights_are_covered_by_the_room_that_is_always_asked_for() -> None:
+    (line,) = weights_problems(SMALL, free_gib=10)
+    assert "20 GiB needed (min_free_gib_weights)" in line
+
+
+def test_weights_that_would_fill_the_disk_are_refused_though_there_is_room() -> None:
+    disks = tuple(replace(each, used_bytes=30 * GIB, free_bytes=70 * GIB) for each in GOOD.disks)
+    settings = Settings(min_free_gib_ray=0, min_free_gib_runtime=0, gpus=4)
+    (line,) = problems("gpu-01", replace(GOOD, disks=disks), settings, is_head=True, models=[BIG])
+    assert "would be 91 % full with 61 GiB for /var/lib/rayrack/models, 90 % allowed" in line
+
+
+def test_weights_of_unknown_size_are_a_warning_that_says_what_to_do() -> None:
+    unknown = Model(model_id="org/unknown")
+    (*_, line) = warnings("gpu-01", GOOD, Settings(gpus=1), models=[unknown])
+    assert line == (
+        "gpu-01: /var/lib/rayrack/models: cannot tell whether there is room for the weights of org/unknown; "
+        "give their weights_gib in the model list"
+    )
+    there = replace(GOOD, weights={"models--org--unknown": GIB})
+    assert not any("weights_gib" in line for line in warnings("gpu-01", there, Settings(gpus=1), models=[unknown]))
+
+
+# Ray's own file system
+
+OWN = {"ray_temp_size_gib": 50, "ray_temp_dir": "/var/lib/rayrack/ray"}
+IMAGE = "/var/lib/rayrack-ray.img"
+
+
+def own(
+    *, free_gib: int = 500, ray: dict[str, Any] | None = None, image: dict[str, Any] | None = None, **fields: Any
+) -> HostInfo:
+    """A host where all but Ray's own file system is on one disk, with ``free_gib`` there."""
+    paths = paths_of_interest(Settings(**OWN))
+    disks = {path: disk(path, free_gib=free_gib) for path in paths}
+    disks[OWN["ray_temp_dir"]] = disk(OWN["ray_temp_dir"], **(ray or {}))
+    disks[IMAGE] = disk(IMAGE, free_gib=free_gib, **(image or {}))
+    return replace(GOOD, disks=tuple(disks.values()), **fields)
+
+
+MOUNTED = {"kind": "directory", "owner": "rayrack", "device": 7, "mount_point": OWN["ray_temp_dir"], "image": IMAGE}
+MADE = {"kind": "file", "owner": "root", "file_bytes": 50 * GIB}
+UNIT = FoundMount("var-lib-rayrack-ray.mount", IMAGE, "/var/lib/rayrack/ray")
+
+
+def test_the_image_needs_room_on_the_disk_that_holds_it() -> None:
+    (line,) = found(own(free_gib=60), **OWN)
+    assert "ray_temp_size_gib 50 for /var/lib/rayrack-ray.img" in line
+    assert found(own(), **OWN) == []
+
+
+def test_an_image_that_is_there_needs_no_room_again_and_a_larger_one_the_difference() -> None:
+    made = own(free_gib=41, ray=MOUNTED, image=MADE, ray_mounts=(UNIT,))
+    assert found(made, **OWN) == []
+    (line,) = found(made, **{**OWN, "ray_temp_size_gib": 60})
+    assert "ray_temp_size_gib 10 for" in line
+
+
+def test_a_full_file_system_of_ray_s_own_stops_no_run_so_that_it_can_grow() -> None:
+    full = own(ray={**MOUNTED, "used_bytes": 99 * GIB, "free_gib": 1}, image=MADE, ray_mounts=(UNIT,))
+    assert found(full, **{**OWN, "ray_temp_size_gib": 60}) == []
+    (line,) = warnings("gpu-01", full, Settings(**OWN))
+    assert line.startswith("gpu-01: /var/lib/rayrack/ray: 99 % full; ")
+
+
+def test_ray_s_directory_on_the_root_file_system_is_a_warning() -> None:
+    (line,) = warnings("gpu-01", GOOD, SETTINGS)
+    assert line == (
+        "gpu-01: /tmp/ray: on the root file system, which Ray's logs and spilled objects can fill; "
+        "set ray_temp_size_gib, or another ray_temp_dir"
+    )
+    assert warnings("gpu-01", own(), Settings(**OWN)) == []
+
+
+# The drives
+
+BROKEN = Drive("nvme0n1", {"nvme_smart_health_information_log": {"critical_warning": 4}})
+
+
+def test_a_failing_drive_stops_the_run_unless_it_is_told_to_go_on() -> None:
+    info = replace(GOOD, disks=tuple(replace(each, drives=(BROKEN,)) for each in GOOD.disks))
+    (line,) = found(info)
+    assert line.startswith("gpu-01: /dev/nvme0n1, under /opt/rayrack/runtime, /tmp/ray, ")
+    assert line.endswith("replace the drive, or go on with --data ignore_drive_health=true")
+    assert found(info, ignore_drive_health=True) == []
+    assert any("/dev/nvme0n1" in each for each in warnings("gpu-01", info, Settings(ignore_drive_health=True)))
+
+
+def test_a_host_that_is_refused_for_its_system_is_not_warned_of() -> None:
+    assert warnings("gpu-01", replace(GOOD, os_id="fedora"), SETTINGS) == []

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import node_config
 import pytest
@@ -51,3 +52,22 @@ def test_no_value_can_end_its_quotes() -> None:
     for _, value in config().variables():
         assert "'" not in value
         json.loads(value)
+
+
+def test_logs_are_rotated_at_100_mib_where_no_size_is_set() -> None:
+    assert config().log_max_bytes == 100 * 2**20
+
+
+@pytest.mark.parametrize("size_gib", [1, 2, 5, 9, 10, 100])
+def test_a_file_system_of_ray_s_own_holds_sixteen_logs_at_their_largest(size_gib: int) -> None:
+    node = config(ray_temp_size_gib=size_gib)
+    assert 16 * node.log_max_bytes * (1 + node.log_backups) <= size_gib * 2**30
+    assert 10 * 2**20 <= node.log_max_bytes <= 100 * 2**20
+
+
+def test_spilled_objects_stay_in_their_session_where_the_clean_up_finds_them() -> None:
+    command = node_config.ray_start_command(
+        node_config.from_environment(dict(config(ray_temp_dir="/data/ray").variables())), Path("/runtime")
+    )
+    assert command[command.index("--temp-dir") + 1] == "/data/ray"
+    assert "--object-spilling-directory" not in command

@@ -53,7 +53,7 @@ def test_a_link_is_told_from_the_directory_it_points_at(tmp_path: Path) -> None:
     assert [disk.kind for disk in look(tmp_path, tmp_path / "link", tmp_path / "file")] == [
         "directory",
         "link",
-        "other",
+        "file",
     ]
 
 
@@ -70,4 +70,110 @@ def test_the_closest_mount_counts_and_the_one_on_top() -> None:
     found = [
         disk_usage.mount_of(path, MOUNTINFO) for path in ("/srv", "/var/lib", "/var/lib/rayrack/models", "/var/libx/y")
     ]
-    assert found == [("/", "ext4"), ("/var/lib", "xfs"), ("/var/lib/rayrack", "nfs4"), ("/var/libx", "btrfs")]
+    assert found == [
+        ("/", "ext4", "/dev/sda1"),
+        ("/var/lib", "xfs", "/dev/sdb1"),
+        ("/var/lib/rayrack", "nfs4", "nas:/rack"),
+        ("/var/libx", "btrfs", "/dev/sdc"),
+    ]
+
+
+def test_an_empty_directory_is_told_from_one_with_files_and_lost_and_found_does_not_count(tmp_path: Path) -> None:
+    for name, holds in {"a": None, "b": "lost+found", "c": "session_1"}.items():
+        (tmp_path / name).mkdir()
+        if holds:
+            (tmp_path / name / holds).mkdir()
+    found = look(tmp_path / "a", tmp_path / "b", tmp_path / "c", tmp_path / "absent")
+    assert [disk.empty for disk in found] == [True, True, False, True]
+
+
+def test_a_file_is_described_with_its_size(tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(bytes(5000))
+    (disk,) = look(tmp_path / "image")
+    assert (disk.kind, disk.file_bytes) == ("file", 5000)
+
+
+def block_device(
+    sysfs: Path, name: str, *, parent: str = "", slaves: tuple[str, ...] = (), drive: bool = False
+) -> None:
+    """A block device as /sys/class/block shows it."""
+    here = sysfs / "devices" / parent / name
+    here.mkdir(parents=True)
+    if parent:
+        (here / "partition").write_text("1")
+    if drive:
+        (here / "device").mkdir()
+    for slave in slaves:
+        (here / "slaves" / slave).mkdir(parents=True)
+    (sysfs / "class").mkdir(exist_ok=True)
+    (sysfs / "class" / name).symlink_to(here)
+
+
+def test_drives_are_found_below_partitions_raid_and_lvm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    block_device(tmp_path, "sda", drive=True)
+    block_device(tmp_path, "sdb", drive=True)
+    block_device(tmp_path, "sda1", parent="sda")
+    block_device(tmp_path, "sdb1", parent="sdb")
+    block_device(tmp_path, "md0", slaves=("sda1", "sdb1"))
+    block_device(tmp_path, "dm-0", slaves=("md0",))
+    block_device(tmp_path, "zram0")
+    real = disk_usage.Path
+    monkeypatch.setattr(
+        disk_usage, "Path", lambda text: real(str(text).replace("/sys/class/block", f"{tmp_path}/class"))
+    )
+    assert {name: list(disk_usage.drives_under(name)) for name in ("sda1", "dm-0", "zram0")} == {
+        "sda1": ["sda"],
+        "dm-0": ["sda", "sdb"],
+        "zram0": [],
+    }
+
+
+@pytest.mark.parametrize("source", ["tmpfs", "nas:/rack", "overlay"])
+def test_what_is_not_on_a_block_device_has_no_drives(source: str) -> None:
+    assert list(disk_usage.drives_of(source)) == []
+
+
+@pytest.fixture
+def smartctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A smartctl of the test's own: a shell script to be written."""
+    program = tmp_path / "smartctl"
+    program.touch(mode=0o755)
+    monkeypatch.setattr(disk_usage.shutil, "which", lambda *_, **__: str(program))
+    disk_usage.smart.cache_clear()
+    return program
+
+
+def test_a_failing_drive_is_read_though_smartctl_exits_with_an_error(smartctl: Path) -> None:
+    smartctl.write_text(
+        """#!/bin/sh
+[ "$*" = "--json --health --attributes /dev/sda" ] || exit 1
+echo '{"smartctl": {"exit_status": 8}, "model_name": "M", "smart_status": {"passed": false}, "other": 1}'; exit 8
+"""
+    )
+    assert disk_usage.smart("sda") == {"model_name": "M", "smart_status": {"passed": False}}
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "exit 127",
+        "echo nonsense",
+        "echo '[]'",
+        """echo '{"model_name": "M", "smartctl": {"exit_status": 2}}'; exit 2""",
+    ],
+)
+def test_a_drive_that_smartctl_cannot_read_is_unknown(smartctl: Path, script: str) -> None:
+    smartctl.write_text(f"#!/bin/sh\n{script}\n")
+    assert disk_usage.smart("sda") is None
+
+
+def test_a_smartctl_that_hangs_is_given_up(smartctl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk_usage, "SMARTCTL_LIMIT_S", 0.2)
+    smartctl.write_text("#!/bin/sh\nexec sleep 20\n")
+    assert disk_usage.smart("sda") is None
+
+
+def test_without_smartctl_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk_usage.smart.cache_clear()
+    monkeypatch.setattr(disk_usage.shutil, "which", lambda *_, **__: None)
+    assert disk_usage.smart("sda") is None

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roles.storage.rules import GIB, Disk, Need, directory_problem, problems
+from roles.storage.drives import Drive
+from roles.storage.rules import GIB, Disk, Need, directory_problem, problems, warnings
 
 RAY, RUNTIME, WEIGHTS = "/tmp/ray", "/opt/rayrack/runtime", "/var/lib/rayrack/models"
 
@@ -78,7 +79,65 @@ def test_a_file_system_without_a_fixed_number_of_inodes_has_enough() -> None:
 
 def test_read_only_is_the_only_thing_said_of_a_file_system() -> None:
     (line,) = problems("gpu-03", [disk(RAY, free=0, read_only=True)], [need(RAY, 10)], 90)
-    assert line == "gpu-03: /tmp/ray: mounted read-only, and /tmp/ray must be written; mount / read-write"
+    assert line == (
+        "gpu-03: /tmp/ray: mounted read-only, and /tmp/ray must be written; mount / read-write "
+        "(journalctl -k says whether the kernel did that after an error)"
+    )
+
+
+def test_read_only_after_errors_says_that_the_kernel_did_it() -> None:
+    (line,) = problems("gpu-03", [disk(RAY, free=9, read_only=True, errors=3, source="/dev/sdb1")], [need(RAY, 1)], 90)
+    assert "the kernel did that after 3 errors of the file system" in line
+    assert line.endswith("fsck /dev/sdb1 unmounted")
+
+
+@pytest.mark.parametrize("fs_type", ["tmpfs", "ramfs"])
+def test_memory_is_no_disk(fs_type: str) -> None:
+    needs = [Need(RAY, 1, "min_free_gib_ray", place="ray_temp_dir")]
+    (line,) = problems("gpu-03", [disk(RAY, free=50, fs_type=fs_type, mount_point="/tmp")], needs, 90)
+    assert line == (
+        f"gpu-03: /tmp/ray: is a {fs_type}, which is memory and empty after a reboot, and /tmp/ray must be on a disk; "
+        "set another ray_temp_dir, or mount a disk there"
+    )
+
+
+def test_a_disk_that_is_too_small_even_when_empty_is_told_from_one_that_is_full() -> None:
+    (line,) = problems("gpu-03", [disk(WEIGHTS, free=5, size=10)], [need(WEIGHTS, 20)], 90)
+    assert "10.0 GiB in all, 20 GiB needed (min_free_gib_weights); use a larger disk or " in line
+
+
+def test_inodes_are_counted_for_all_that_goes_on_a_file_system() -> None:
+    needs = [Need(RAY, 0, None, inodes=500), Need(WEIGHTS, 0, None, inodes=500)]
+    disks = [disk(RAY, free=50), disk(WEIGHTS, free=50)]
+    (line,) = problems("gpu-03", disks, needs, 90)
+    assert "/: 900 inodes free, 1000 needed for /tmp/ray, /var/lib/rayrack/models" in line
+    assert problems("gpu-03", disks[:1], needs[:1], 90) == []
+
+
+@given(taken=st.integers(0, 100), used=st.integers(0, 90))
+def test_what_is_taken_for_good_never_leaves_a_disk_that_the_next_run_would_refuse(taken: int, used: int) -> None:
+    now = disk(WEIGHTS, free=100 - used)
+    found = problems("gpu-03", [now], [Need(WEIGHTS, taken, "weights_gib", taken_gib=taken)], 90)
+    if not found:
+        then = disk(WEIGHTS, free=100 - used - taken)
+        assert problems("gpu-03", [then], [Need(WEIGHTS, 0, None)], 90) == []
+
+
+def test_errors_of_a_file_system_that_is_still_written_are_a_warning() -> None:
+    found = list(warnings("gpu-03", [disk(RAY, free=50, errors=2, mount_point="/tmp", source="/dev/sda2")], RAY))
+    assert found == [
+        "gpu-03: /tmp: 2 errors of the file system since its last fsck; look at journalctl -k, check the drive, "
+        "fsck /dev/sda2 unmounted"
+    ]
+
+
+def test_a_drive_is_named_once_with_all_that_is_on_it() -> None:
+    worn = Drive("sda", {"ata_smart_attributes": {"table": [{"id": 5, "raw": {"value": 8}}]}})
+    disks = [disk(RAY, free=50, drives=(worn,), mount_point="/data"), disk(WEIGHTS, free=50, drives=(worn,))]
+    assert list(warnings("gpu-03", disks, RAY)) == [
+        "gpu-03: /dev/sda, under /tmp/ray, /var/lib/rayrack/models: SMART reports 8 reallocated sectors; "
+        "plan to replace it"
+    ]
 
 
 def test_a_path_without_a_need_of_its_own_still_needs_a_file_system_that_is_not_full() -> None:

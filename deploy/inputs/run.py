@@ -141,7 +141,11 @@ def lock_of(name: str) -> Lock:
 
 def driver_plan_of(name: str) -> driver_plan.Plan | None:
     """What a host gets of the NVIDIA driver; None: it has no GPU, or its driver is left alone."""
-    return _driver_plans.get(name)
+    if name not in _driver_plans:  # a run of this deploy file alone
+        look_at_this_host()
+        if _problems:
+            raise StopRunError(_problems)
+    return _driver_plans[name]
 
 
 @cache

@@ -11,7 +11,7 @@ from pyinfra.operations import files
 
 from roles.nvidia_driver.facts import HostDriver, KeyFingerprints, KnownVersions
 from roles.nvidia_driver.info import DriverInfo
-from roles.nvidia_driver.plan import Plan, Repository, missing_headers, select, strays
+from roles.nvidia_driver.plan import Plan, Repository, Selection, missing_headers, select, strays
 
 WAIT_FOR_LOCK = "-o DPkg::Lock::Timeout=300"
 # Settings files that somebody has changed are kept, as in every unattended run.
@@ -83,26 +83,42 @@ def headers_present(plan: Plan) -> Commands:
     yield f"{INSTALL} {shlex.join([name for name in wanted if name in known])}"
 
 
+def _selection(plan: Plan) -> Selection:
+    installed = (host.get_fact(HostDriver) or DriverInfo()).packages
+    names = [name for entry in plan.packages.exact + plan.packages.others for name in entry.split(" | ")]
+    names = sorted({*names, *strays(installed, plan.version)})
+    return select(plan, installed, host.get_fact(KnownVersions, names=names))
+
+
+@operation()
+def version_offered(plan: Plan) -> Commands:
+    """
+    End the run of a host whose repository lacks the driver's version, before anything says that version.
+
+    + plan: the packages, and the repository for the line that says what it lacks
+    """
+    if _selection(plan).nothing:
+        host.noop(f"driver {plan.version} is installed")
+        return
+    yield f"apt-get {WAIT_FOR_LOCK} update"
+    if problem := _selection(plan).problem:
+        yield failing(problem)
+
+
 @operation()
 def driver_present(plan: Plan) -> Commands:
     """
     Every package of the driver at exactly its version; what has moved away is brought back.
 
-    + plan: the packages, and the repository for the line that says what it lacks
+    + plan: the packages
     """
-    installed = (host.get_fact(HostDriver) or DriverInfo()).packages
-    names = [name for entry in plan.packages.exact + plan.packages.others for name in entry.split(" | ")]
-    names = sorted({*names, *strays(installed, plan.version)})
-    selection = select(plan, installed, host.get_fact(KnownVersions, names=names))
+    selection = _selection(plan)
     if selection.nothing:
         host.noop(f"driver {plan.version} is installed")
-        return
-    yield f"apt-get {WAIT_FOR_LOCK} update"
-    selection = select(plan, installed, host.get_fact(KnownVersions, names=names))
-    if selection.problem:
+    elif selection.problem:
         yield failing(selection.problem)
-        return
-    yield f"{INSTALL} {shlex.join(selection.arguments)}"
+    else:
+        yield f"{INSTALL} {shlex.join(selection.arguments)}"
 
 
 @operation()

@@ -27,11 +27,12 @@ def install(*, plan: Plan | None, allow_reboot: bool) -> None:
     activation.reboot_allowed_or_not_needed(
         name="The packages fit what runs, or a reboot is allowed", plan=plan, allow_reboot=allow_reboot
     )
+    apt.headers_present(name="Kernel headers", plan=plan)
     _repository(plan.repository)
+    apt.version_offered(name=f"The repository has driver {plan.version}", plan=plan)
     _template("Pin the driver's version", PREFERENCES, driver=plan)
     _template("Keep unattended upgrades away from the driver", UNATTENDED)
     _template("Keep the kernel's own drivers away from the GPUs", MODPROBE)
-    apt.headers_present(name="Kernel headers", plan=plan)
     apt.driver_present(name=f"Driver {plan.version}", plan=plan)
     apt.all_held(name="Hold the driver's packages")
     activation.initramfs_current(name="Initial RAM disks know the blacklist", path=MODPROBE)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from jinja2 import Environment, StrictUndefined
+from openpgp_keys import fingerprints
 
-from roles.nvidia_driver.host.openpgp_keys import fingerprints
 from roles.nvidia_driver.plan import known_versions
 from roles.nvidia_driver.versions import DriverVersion
 from tests.lab import nvidia_packages

@@ -157,18 +157,21 @@ def info(root: Path) -> dict[str, Any]:
     fields = r"${db:Status-Abbrev}|${Package}|${Version}|${source:Package}\n"
     driver, kernels = packages(output("dpkg-query", "-W", "-f", fields))
     module = read(root / "proc/driver/nvidia/version")
+    on_bus = list(devices(root))
+    headers = (root / "lib/modules" / kernel / "build").is_dir()
     return {
         "distribution": distribution(read(root / "etc/os-release")),
         "machine": os.uname().machine,
         "kernel": kernel,
-        "devices": list(devices(root)),
+        "devices": on_bus,
         "packages": driver,
         "kernel_packages": kernels,
         "loaded": read(root / "sys/module/nvidia/version") or None,
         "loaded_open": "Open Kernel Module" in module if module else None,
         "nouveau": (root / "sys/module/nouveau").is_dir(),
-        "headers": (root / "lib/modules" / kernel / "build").is_dir(),
-        "headers_candidate": headers_candidate(kernel),
+        "headers": headers,
+        # Half a second, so it is asked only where it counts.
+        "headers_candidate": bool(on_bus) and not headers and headers_candidate(kernel),
         "apt_lists": any((root / "var/lib/apt/lists").glob("*_Packages*")),
         "secure_boot": secure_boot(root),
         "module_key_enrolled": module_key_enrolled(root),

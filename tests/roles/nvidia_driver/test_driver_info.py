@@ -2,12 +2,13 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import driver_info
 import pytest
 
-from roles.nvidia_driver.facts import HostDriver, UnitStates
+from roles.nvidia_driver.facts import HostDriver, KeyFingerprints, KnownVersions, StaleInitramfs, UnitStates
 from roles.nvidia_driver.info import DriverInfo, Package, PciDevice
 
 KERNEL = os.uname().release
@@ -159,6 +160,24 @@ def test_this_machine_can_be_looked_at() -> None:
 def test_the_fact_reads_what_the_program_prints(tmp_path: Path) -> None:
     line = json.dumps({**driver_info.info(tmp_path), "packages": {"libcuda1": {"version": "1-1", "held": True}}})
     assert HostDriver().process(["a warning", line]).packages == {"libcuda1": Package("1-1", held=True)}
+
+
+def output(command: str) -> list[str]:
+    return subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, timeout=60, check=True
+    ).stdout.splitlines()
+
+
+def test_the_commands_of_the_facts_run_in_a_real_shell(tmp_path: Path) -> None:
+    assert HostDriver().process(output(HostDriver().command())).kernel == KERNEL
+    missing = str(tmp_path / "no key")
+    assert KeyFingerprints().process(output(KeyFingerprints().command(path=missing))) == ("missing",)
+    put(tmp_path, "text", "no key at all")
+    assert KeyFingerprints().process(output(KeyFingerprints().command(path=f"{tmp_path}/text"))) == (
+        "broken: not an OpenPGP key",
+    )
+    assert KnownVersions().process(output(KnownVersions().command(names=["no-such-package"]))) == {}
+    assert StaleInitramfs().process(output(StaleInitramfs().command(path="/no/such/file"))) == []
 
 
 def test_a_host_that_cannot_be_looked_at_is_none() -> None:

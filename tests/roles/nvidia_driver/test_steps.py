@@ -72,7 +72,7 @@ def test_a_fresh_host_gets_headers_exact_packages_and_its_module() -> None:
     _, install = commands(changed, "Kernel headers")
     # The package that brings headers of kernels to come is not in this repository.
     assert install.endswith("--allow-change-held-packages linux-headers-6.1.0-39-amd64")
-    _, install = commands(changed, f"Driver {V}")
+    (install,) = commands(changed, f"Driver {V}")
     exact = f"nvidia-kernel-open-dkms={V}-1 nvidia-driver-cuda={V}-1 libcuda1={V}-1"
     assert install.endswith(f"--allow-change-held-packages {exact} nvidia-persistenced")
     load, after = commands(changed, f"Driver {V} is loaded")
@@ -83,11 +83,12 @@ def test_a_fresh_host_gets_headers_exact_packages_and_its_module() -> None:
 def test_files_come_before_packages_and_packages_before_the_module() -> None:
     order = list(run(FRESH, **{"initrd.img-": "/boot/initrd.img-6.1.0-39-amd64"}))
     assert order == [
+        "Kernel headers",
         "NVIDIA's repository",
+        f"The repository has driver {V}",
         "Pin the driver's version",
         "Keep unattended upgrades away from the driver",
         "Keep the kernel's own drivers away from the GPUs",
-        "Kernel headers",
         f"Driver {V}",
         "Initial RAM disks know the blacklist",
         f"Driver {V} is loaded",
@@ -96,14 +97,17 @@ def test_files_come_before_packages_and_packages_before_the_module() -> None:
 
 def test_a_driver_that_lost_a_package_gets_just_that() -> None:
     names = ("nvidia-kernel-open-dkms", "nvidia-driver-cuda", "nvidia-persistenced")
-    update, install = commands(run(at_work(packages=installed(V, names=names))), f"Driver {V}")
-    assert update.endswith("update")
+    changed = run(at_work(packages=installed(V, names=names)))
+    assert commands(changed, f"The repository has driver {V}") == ("apt-get -o DPkg::Lock::Timeout=300 update",)
+    (install,) = commands(changed, f"Driver {V}")
     assert install.endswith(f"--allow-change-held-packages libcuda1={V}-1")
 
 
 def test_a_version_that_the_repository_lacks_is_told_and_no_package_is_installed() -> None:
     changed = run(at_work(packages={}), **{MADISON: [line for line in KNOWN if V not in line]})
-    assert "no nvidia-kernel-open-dkms of this version, it has 580.159.04-1" in stop(changed, f"Driver {V}")
+    assert "no nvidia-kernel-open-dkms of this version, it has 580.159.04-1" in stop(
+        changed, f"The repository has driver {V}"
+    )
     assert not [each for change in changed.values() for each in change.commands if " install " in each]
 
 

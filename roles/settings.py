@@ -5,6 +5,7 @@ generated from the fields below.
 """
 
 import ipaddress
+import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 from roles.accelerators import GpuModel
 from roles.field_errors import cross_field, shown
+from roles.nvidia_driver.versions import VERSION_PATTERN as DRIVER_VERSION_PATTERN
 
 # Linux limits a Unix socket's path to 108 bytes with its closing NUL (man 7 unix). Ray puts its sockets at
 # <ray_temp_dir>/session_2026-11-21_18-30-00_123456_1234567/sockets/plasma_store, and workers append a suffix.
@@ -124,6 +126,31 @@ class Settings(BaseModel):
         "/var/lib/rayrack-ray.img", description="that image file; it takes its whole size at once"
     )
     ignore_drive_health: bool = Field(False, description="go on with drives that SMART calls failing")
+    # the NVIDIA driver
+    nvidia_driver_version: str | None = Field(
+        None,
+        description="exact version, as `580.95.05`; its first number is the branch; null: the driver is left alone",
+    )
+    nvidia_kernel_modules: Literal["open", "proprietary"] = Field(
+        "open", description="kernel modules: `open` (Turing and newer; a must from Blackwell on) or `proprietary`"
+    )
+    nvidia_driver_source: Literal["nvidia", "distribution"] = Field(
+        "nvidia", description="whose packages: NVIDIA's, or the distribution's (Debian: non-free must be enabled)"
+    )
+    nvidia_driver_repository: str | None = Field(
+        None, description="URL of a mirror of NVIDIA's repository for this distribution; null: NVIDIA's own"
+    )
+    nvidia_driver_repository_key: str | None = Field(
+        None, description="file on this machine with the armored key of the mirror; null: it is signed with NVIDIA's"
+    )
+    nvidia_fabric_manager: bool | None = Field(
+        None, description="fabric manager of the driver's version; null: on hosts with NVSwitches on the PCI bus"
+    )
+    min_free_gib_driver: float = Field(4, ge=0, description="free space required to install a driver, in GiB")
+    allow_reboot: bool = Field(False, description="reboot a host when its driver needs it")
+    lab_skip_cuda_check: bool = Field(
+        False, description="lab only: install a driver that is too old for the runtime's CUDA"
+    )
 
     @field_validator("node_ip")
     @classmethod
@@ -159,6 +186,20 @@ class Settings(BaseModel):
         low, high = port_range(value)
         if not 1024 <= low < high <= 65535:
             raise ValueError("needs LOW-HIGH with 1024 <= LOW < HIGH <= 65535")
+        return value
+
+    @field_validator("nvidia_driver_version")
+    @classmethod
+    def _is_a_driver_version(cls, value: str | None) -> str | None:
+        if value is not None and not re.match(DRIVER_VERSION_PATTERN, value):
+            raise ValueError(f"must be an exact driver version as 580.95.05, not {shown(value)}")
+        return value
+
+    @field_validator("nvidia_driver_repository")
+    @classmethod
+    def _is_a_repository(cls, value: str | None) -> str | None:
+        if value is not None and not re.match(r"^(https?://|file:/)[^\s\[\]]+$", value):
+            raise ValueError(f"must be an http, https or file URL, not {shown(value)}")
         return value
 
     @model_validator(mode="after")

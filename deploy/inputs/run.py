@@ -15,6 +15,10 @@ from deploy.inputs.rack import Rack, RackHost, load_rack
 from roles.errors import InputError
 from roles.gateway.config import Gateway, GatewayConfig, GatewayModel
 from roles.model_serving import capacity
+from roles.nvidia_driver import plan as driver_plan
+from roles.nvidia_driver import rules as driver_rules
+from roles.nvidia_driver.facts import HostDriver
+from roles.nvidia_driver.versions import cuda_of_lock
 from roles.preflight import rules as preflight
 from roles.preflight.facts import HostFacts, ReachedAddress
 from roles.preflight.info import HostInfo
@@ -61,6 +65,7 @@ def become_root(each: Host) -> None:
 
 # What the first deploy file found, for those after it: pyinfra reads each file for every host before the next file.
 _found: dict[str, HostInfo] = {}
+_driver_plans: dict[str, driver_plan.Plan | None] = {}
 _problems: list[str] = []
 _warnings: list[str] = []
 
@@ -94,6 +99,21 @@ def look_at_this_host() -> None:
     _warnings.extend(preflight.warnings(this.name, info, this.settings, models=models))
     # On a distribution that is not supported, the missing lock follows from that.
     _problems.extend(found or no_lock)
+    if not found:
+        _look_at_driver(this)
+
+
+def _look_at_driver(this: RackHost) -> None:
+    """Decide which driver this host gets, and note what forbids it."""
+    try:
+        cuda = cuda_of_lock(lock_of(this.name).path.read_text())
+        driver = driver_plan.Driver.from_settings(this.settings, cuda)
+    except InputError as error:
+        _problems.extend(f"{this.name}: {problem}" for problem in error.problems)
+        return
+    info = host.get_fact(HostDriver) if driver else None
+    _problems.extend(driver_rules.problems(this.name, info, driver))
+    _driver_plans[this.name] = driver_plan.plan(info, driver) if info else None
 
 
 def _runtime_digest(this: RackHost) -> tuple[str | None, list[str]]:
@@ -128,6 +148,15 @@ def lock_of(name: str) -> Lock:
     """The lock of the runtime that this host is set to run."""
     info = _found[name]
     return lock_for(rack().host(name).settings.runtime, info.machine, info.python_version)
+
+
+def driver_plan_of(name: str) -> driver_plan.Plan | None:
+    """What a host gets of the NVIDIA driver; None: it has no GPU, or its driver is left alone."""
+    if name not in _driver_plans:  # a run of this deploy file alone
+        look_at_this_host()
+        if _problems:
+            raise StopRunError(_problems)
+    return _driver_plans[name]
 
 
 @cache

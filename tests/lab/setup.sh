@@ -14,7 +14,8 @@ trap 'rm -f "$LOG"' EXIT
 PROGRESS_SECONDS=5
 FREE_GIB_FOR_LAB=12
 
-TOOL_PACKAGES=(python3-venv ca-certificates haproxy)
+# dpkg-dev and gnupg make the repository that the driver's tests install from.
+TOOL_PACKAGES=(python3-venv ca-certificates haproxy dpkg-dev gnupg)
 LAB_PACKAGES=(debootstrap debian-archive-keyring systemd-container iproute2 openssh-client util-linux procps)
 
 die() {

@@ -60,6 +60,16 @@ def test_an_unknown_setting_is_refused_with_the_nearest_name() -> None:
         ("ray_temp_size_gib", 0),
         ("ray_temp_size_gib", 1.5),
         ("ray_temp_size_gib", "lots"),
+        ("nvidia_driver_version", "580"),
+        ("nvidia_driver_version", "latest"),
+        ("nvidia_driver_version", "580.95.05-1"),
+        ("nvidia_driver_version", 580.142),
+        ("nvidia_kernel_modules", "closed"),
+        ("nvidia_driver_source", "run"),
+        ("nvidia_driver_repository", "ftp://mirror/"),
+        ("nvidia_driver_repository", "http://mirror/a b"),
+        ("nvidia_fabric_manager", "sometimes"),
+        ("min_free_gib_driver", -1),
     ],
 )
 def test_absurd_values_are_refused_one_line_each(name: str, value: object) -> None:

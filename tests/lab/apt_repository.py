@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -82,8 +83,8 @@ def _release(directory: Path, names: Iterable[str]) -> str:
 
 
 def _sign(directory: Path, key: Path) -> None:
-    home = directory / ".gnupg"
-    home.mkdir(mode=0o700)
+    # Not below the directory: the path of gpg-agent's socket may have 107 bytes (unix(7)).
+    home = Path(tempfile.mkdtemp(prefix="gpg-"))
     gpg = ("gpg", "--homedir", str(home), "--batch", "--quiet", "--no-tty", "--pinentry-mode", "loopback")
     try:
         _run(*gpg, "--passphrase", "", "--quick-generate-key", IDENTITY, "rsa2048", "sign", "1d")

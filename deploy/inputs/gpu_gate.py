@@ -33,7 +33,7 @@ def look(this: RackHost) -> None:
         this.name, health, Expected.from_settings(this.settings), rules.BEFORE, this.settings.gpu_health_override
     )
     if not found.blocked and (lines := found.lines()):
-        logger.warning("\n".join(lines))
+        logger.warning("\n    ".join(lines))
 
 
 def blocked() -> dict[str, Verdict]:
@@ -45,7 +45,6 @@ def leave_out(found: Verdict, each: Host) -> None:
     """Keep a host out of the rest of the run; it counts as failed, so the run ends with exit code 1."""
     if each in state.failed_hosts:
         return
-    logger.error(
-        "\n".join([*found.lines(), f"    {found.host_name} is left out of this run; nothing on it is changed"])
-    )
+    left_out = f"    {found.host_name} is left out of this run; nothing on it is changed"
+    logger.error("\n    ".join([*found.lines(), left_out]))
     state.fail_hosts({each})

@@ -188,8 +188,9 @@ def temperature(seen: Seen) -> Iterator[Problem]:
 
 def power_limit(seen: Seen) -> Iterator[Problem]:
     for gpu in seen.health.gpus:
-        if gpu.power_limit_w is not None and gpu.power_limit_w < (gpu.power_default_w or 0):
-            yield str(gpu), f"{gpu.power_limit_w:g} W, its default is {gpu.power_default_w:g} W"
+        limit, default = gpu.power_limit_w, gpu.power_default_w
+        if limit is not None and default is not None and limit < default:
+            yield str(gpu), f"{limit:g} W, its default is {default:g} W"
 
 
 def persistence(seen: Seen) -> Iterator[Problem]:

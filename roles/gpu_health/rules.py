@@ -336,11 +336,17 @@ def findings(health: Health, expected: Expected, phase: Phase) -> list[Finding]:
         severity = check.before if phase == BEFORE else check.after
         problems = list(check.find(Seen(health, expected)))
         found += [
-            Finding(check.name, severity, where, value, check.threshold, check.remedy) for where, value in problems
+            Finding(check.name, severity, _line(where), _line(value), check.threshold, check.remedy)
+            for where, value in problems
         ]
         if not problems:
             found.append(Finding(check.name, "ok", "host", "", check.threshold, check.remedy))
     return sorted(found, key=lambda finding: ("block", "install", "warn", "ok").index(finding.severity))
+
+
+def _line(text: str) -> str:
+    """Names of processes and the kernel's texts may hold anything, and end in a terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def unknown(reason: str) -> Finding:

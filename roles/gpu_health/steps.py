@@ -11,7 +11,6 @@ from pyinfra import logger
 from pyinfra.api.arguments import ConnectorArguments
 from pyinfra.api.command import PyinfraCommand
 from pyinfra.api.deploy import deploy
-from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
 from pyinfra.api.state import State
@@ -111,10 +110,6 @@ def rack_still_holds(problems: Callable[[], Sequence[str]]) -> Generator[Pyinfra
         host.noop("the models fit on the hosts that are left")
 
 
-class HeadBlockedError(PyinfraError):
-    """Ends the run for all hosts."""
-
-
 class Refuse(PyinfraCommand):
     """Fails the host, or the whole run, with these lines."""
 
@@ -126,9 +121,11 @@ class Refuse(PyinfraCommand):
     def __repr__(self) -> str:
         return f"Refuse({self.lines[0]})"
 
-    def execute(self, _state: State, host: Host, _arguments: ConnectorArguments) -> bool:
-        text = "\n    ".join(self.lines)
-        if self.stops_run:
-            raise HeadBlockedError(f"the run stops here:\n    {text}")
+    def execute(self, state: State, host: Host, _arguments: ConnectorArguments) -> bool:
+        text = "\n    ".join([*(["the run stops here:"] if self.stops_run else []), *self.lines])
         host.log_styled(text, fg="red", log_func=logger.error)
+        if self.stops_run:
+            # pyinfra ends a run without hosts; an exception from here would be printed as a traceback.
+            state.failed_hosts |= state.active_hosts
+            state.active_hosts &= {host}
         return False

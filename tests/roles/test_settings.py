@@ -54,6 +54,13 @@ def test_an_unknown_setting_is_refused_with_the_nearest_name() -> None:
         ("gateway_maxconn", 0),
         ("gateway_max_body_kib", 10**6),
         ("clean_ray_min_age_minutes", -1),
+        ("gpu_temperature_max_c", 20),
+        ("gpu_health_timeout_s", 1),
+        ("gpu_ecc_uncorrectable_max", -1),
+        ("gpu_memory_held_max_mib", -1),
+        ("gpu_mig", "sometimes"),
+        ("gpu_health_override", "because"),
+        ("gpu_health_override", {"why": "because I say so"}),
     ],
 )
 def test_absurd_values_are_refused_one_line_each(name: str, value: object) -> None:

@@ -63,7 +63,7 @@ def text(value: Any) -> str:
     Raises:
         Nonsense: for anything else.
     """
-    said = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    said: str = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
     if not said.strip() or len(said) > MAX_TEXT or not said.isprintable() or "\ufffd" in said:
         raise Nonsense(f"NVML said {said[:40]!r}, which cannot be true")
     return said

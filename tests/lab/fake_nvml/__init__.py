@@ -46,7 +46,7 @@ def build(directory: Path, *, old: bool = False) -> Path:
 
 
 def answers(gpus: int = 8, changes: Mapping[str, object] | None = None) -> str:
-    """The file of a host with this many healthy H100s; ``changes`` are lines of its own (None: the line is left out)."""
+    """The file of a host with this many healthy H100s; ``changes`` are lines of its own (None: no such line)."""
     lines: dict[str, object] = {**SYSTEM, "gpus": gpus}
     lines |= {f"gpu.*.{name}": value for name, value in H100.items()}
     lines |= {f"gpu.{index}.pci": pci_address(index).removesuffix(".0") for index in range(gpus)}
@@ -57,4 +57,4 @@ def answers(gpus: int = 8, changes: Mapping[str, object] | None = None) -> str:
 @cache
 def pci_address(index: int) -> str:
     """Where the GPU with this number is on the PCI bus."""
-    return f"0000:{0x1b + 0x10 * index:02x}:00.0"
+    return f"0000:{0x1B + 0x10 * index:02x}:00.0"

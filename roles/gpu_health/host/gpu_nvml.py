@@ -46,13 +46,13 @@ class Nonsense(Exception):
     """NVML answered what cannot be true."""
 
 
-def number(value: Any, low: float = 0, high: float = MAX_COUNT) -> Any:
-    """The value, when it lies between ``low`` and ``high``.
+def number(value: Any, low: int = 0, high: int = MAX_COUNT) -> int:
+    """The whole number, when it lies between ``low`` and ``high``.
 
     Raises:
         Nonsense: when it does not.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise Nonsense(f"NVML said {value!r:.40}, which cannot be true")
     return value
 

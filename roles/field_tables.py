@@ -5,38 +5,55 @@
 
 import json
 import re
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from roles.gpu_health import rules as gpu_health
 from roles.model_serving.model import Model
 from roles.settings import Settings
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES: dict[str, type[BaseModel]] = {"model-list.md": Model, "settings.md": Settings}
-
 _BEGIN = "<!-- made by `python -m roles.field_tables`: do not edit -->\n"
 _END = "<!-- end of the table -->\n"
 
 
-def table(fields: type[BaseModel]) -> str:
-    """A Markdown table: name, default, what may stand there, meaning."""
+def table(fields: type[BaseModel], only: Container[str] | None = None) -> str:
+    """A Markdown table: name, default, what may stand there, meaning. ``only``: the fields of one role."""
     schema = fields.model_json_schema()
     rows = ["| name | default | values | meaning |", "|---|---|---|---|"]
     for name, field in schema["properties"].items():
+        if only is not None and name not in only:
+            continue
         default = "required" if name in schema.get("required", ()) else _default(field)
         rows.append(f"| `{name}` | {default} | {_values(field)} | {_cell(field['description'])} |")
     return "\n".join(rows) + "\n"
 
 
-def page(text: str, fields: type[BaseModel]) -> str:
+def checks() -> str:
+    """A Markdown table of the health gate's findings."""
+    rows = ["| finding | allowed | before a change | afterwards | remedy |", "|---|---|---|---|---|"]
+    rows += [
+        f"| `{check.name}` | {_cell(check.threshold)} | {check.before} | {check.after} | {_cell(check.remedy)} |"
+        for check in gpu_health.CHECKS
+    ]
+    return "\n".join(rows) + "\n"
+
+
+GPU_HEALTH_SETTINGS = ("gpus", "gpu_model", *(name for name in Settings.model_fields if name.startswith("gpu_")))
+# What each page's table is made of: all fields of a model, or a text.
+PAGES: dict[str, type[BaseModel] | str] = {}
+
+
+def page(text: str, made: type[BaseModel] | str) -> str:
     """The page with its table made anew."""
     before, begin, rest = text.partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if not begin or not end:
         raise ValueError(f"the page needs the lines {_BEGIN.strip()} and {_END.strip()}")
-    return f"{before}{begin}\n{table(fields)}\n{end}{after}"
+    return f"{before}{begin}\n{made if isinstance(made, str) else table(made)}\n{end}{after}"
 
 
 def _default(field: dict[str, Any]) -> str:
@@ -68,6 +85,12 @@ def _limits(option: dict[str, Any]) -> str:
 def _cell(text: str) -> str:
     return re.sub(r"\|", r"\\|", text)
 
+
+PAGES |= {
+    "model-list.md": Model,
+    "settings.md": Settings,
+    "roles/gpu_health.md": f"{table(Settings, GPU_HEALTH_SETTINGS)}\n{checks()}",
+}
 
 if __name__ == "__main__":
     for file_name, model in PAGES.items():

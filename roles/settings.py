@@ -111,9 +111,7 @@ class Settings(BaseModel):
     clean_ray_warn_percent: int = Field(
         90, ge=10, le=100, description="a file system still fuller than this after the clean-up is warned of"
     )
-    clean_ray_textfile_dir: AbsolutePath | None = Field(
-        None, description="node exporter's textfile directory, for the clean-up's metrics; null: no metrics"
-    )
+
     # the disks
     ray_temp_size_gib: int | None = Field(
         None,
@@ -126,6 +124,7 @@ class Settings(BaseModel):
         "/var/lib/rayrack-ray.img", description="that image file; it takes its whole size at once"
     )
     ignore_drive_health: bool = Field(False, description="go on with drives that SMART calls failing")
+
     # the NVIDIA driver
     nvidia_driver_version: str | None = Field(
         None,
@@ -150,6 +149,23 @@ class Settings(BaseModel):
     allow_reboot: bool = Field(False, description="reboot a host when its driver needs it")
     lab_skip_cuda_check: bool = Field(
         False, description="lab only: install a driver that is too old for the runtime's CUDA"
+    )
+
+    # the health gate (roles/gpu_health); hosts with `gpus` 0 or the runtime `cpu` have none
+    gpu_mig: bool = Field(False, description="MIG is meant to be on")
+    gpu_ecc_uncorrectable_max: int = Field(
+        0, ge=0, le=1000, description="uncorrectable memory errors of a GPU since its driver was loaded; more blocks"
+    )
+    gpu_temperature_max_c: int = Field(90, ge=40, le=110, description="a GPU hotter than this, in °C, is a warning")
+    gpu_memory_held_max_mib: int = Field(
+        256, ge=0, le=1_000_000, description="memory of a GPU that a stranger's process may hold, in MiB; more blocks"
+    )
+    gpu_health_timeout_s: int = Field(60, ge=5, le=300, description="how long NVML may take on this host, in seconds")
+    gpu_health_override: dict[str, str] | None = Field(
+        None, description="`{reason: ...}` lets the host in, whatever the health gate finds"
+    )
+    metrics_dir: AbsolutePath = Field(
+        "/var/lib/prometheus/node-exporter", description="where node_exporter's textfile collector reads metrics"
     )
 
     @field_validator("node_ip")
@@ -179,6 +195,14 @@ class Settings(BaseModel):
                 f"{UNIX_SOCKET_PATH_MAX_BYTES}; shorten it by {longest - UNIX_SOCKET_PATH_MAX_BYTES}"
             )
         return str(PurePosixPath(value))
+
+    @field_validator("gpu_health_override")
+    @classmethod
+    def _override_has_a_reason(cls, value: dict[str, str] | None) -> dict[str, str] | None:
+        reason = (value or {}).get("reason", "").strip()
+        if value is not None and (set(value) != {"reason"} or not reason.isprintable() or not 10 <= len(reason) <= 300):
+            raise ValueError(f"must be {{reason: ...}} with one line of 10 to 300 characters, not {shown(value)}")
+        return value
 
     @field_validator("worker_ports", "direct_ingress_ports")
     @classmethod

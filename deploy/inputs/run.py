@@ -1,7 +1,7 @@
 """What every deploy file asks: which rack, which of its hosts, what was found there, and may the run go on."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 
 from pyinfra import logger
@@ -11,6 +11,7 @@ from pyinfra.api.inventory import Inventory
 from pyinfra.context import host, state
 from pyinfra.facts.server import User
 
+from deploy.inputs import gpu_gate
 from deploy.inputs.rack import Rack, RackHost, load_rack
 from roles.errors import InputError
 from roles.gateway.config import Gateway, GatewayConfig, GatewayModel
@@ -68,6 +69,7 @@ _found: dict[str, HostInfo] = {}
 _driver_plans: dict[str, driver_plan.Plan | None] = {}
 _problems: list[str] = []
 _warnings: list[str] = []
+_unreachable: set[str] = set()
 
 
 def stop_if_unreachable() -> None:
@@ -75,6 +77,7 @@ def stop_if_unreachable() -> None:
 
     pyinfra itself would drop such a host and change the others.
     """
+    _unreachable.update(lost.name for lost in state.failed_hosts)
     missing = sorted(lost.name for lost in state.failed_hosts if not rack().host(lost.name).settings.skip_unreachable)
     if missing:
         raise StopRunError(
@@ -101,6 +104,7 @@ def look_at_this_host() -> None:
     _problems.extend(found or no_lock)
     if not found:
         _look_at_driver(this)
+        _look_at_gpus(this)
 
 
 def _look_at_driver(this: RackHost) -> None:
@@ -116,6 +120,13 @@ def _look_at_driver(this: RackHost) -> None:
     _driver_plans[this.name] = driver_plan.plan(info, driver) if info else None
 
 
+def _look_at_gpus(this: RackHost) -> None:
+    try:
+        gpu_gate.look(this)
+    except InputError as error:
+        _problems.extend(error.problems)
+
+
 def _runtime_digest(this: RackHost) -> tuple[str | None, list[str]]:
     """The digest of the runtime that a host will get, or why there is none."""
     try:
@@ -125,19 +136,40 @@ def _runtime_digest(this: RackHost) -> tuple[str | None, list[str]]:
 
 
 def stop_on_problems() -> None:
-    """Show the warnings of all hosts; stop with every problem of every host, and of models that no host could run."""
+    """Show the warnings of all hosts; stop with every problem of every host, and of models that no host could run.
+
+    A host that the health gate blocks is only left out, unless it is the head, or the models do not fit without it.
+    """
     for warning in _warnings:
         logger.warning(f"    warning: {warning}")
     _warnings.clear()  # this is called once for each host
-    hosts = [
+    blocked = gpu_gate.blocked()
+    problems = [*_problems, *_models_without(blocked)]
+    if problems or rack().head.name in blocked:
+        raise StopRunError([*(line for found in blocked.values() for line in found.lines()), *dict.fromkeys(problems)])
+    for name, found in blocked.items():
+        gpu_gate.leave_out(found, state.inventory.get_host(name))
+
+
+def _models_without(names: Collection[str]) -> list[str]:
+    """What does not fit on the rack without these hosts."""
+    left = [
         capacity.HostCapacity(
             each.name, each.settings.num_cpus or _cpus_found(each.name), each.settings.gpus, each.settings.gpu_model
         )
         for each in rack().hosts
+        if each.name not in names
     ]
-    problems = [*_problems, *capacity.problems(rack().models, hosts, rack().models_source)]
-    if problems:
-        raise StopRunError(dict.fromkeys(problems))
+    if not left:
+        return []
+    return capacity.problems(rack().models, left, rack().models_source)
+
+
+def models_that_lost_their_hosts() -> list[str]:
+    """At execution: what no longer fits since hosts have failed in this run, with their names."""
+    failed = sorted(lost.name for lost in state.failed_hosts if lost.name not in _unreachable)
+    problems = _models_without(failed) if failed else []
+    return [f"without {', '.join(failed)}: {problem}" for problem in problems]
 
 
 def _cpus_found(name: str) -> int | None:

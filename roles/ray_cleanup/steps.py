@@ -24,7 +24,7 @@ class CleanUp:
     runaway_log_mib: int
     eager_percent: int
     warn_percent: int
-    textfile_dir: str | None
+    textfile_dir: str
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "CleanUp":
@@ -36,19 +36,19 @@ class CleanUp:
             runaway_log_mib=settings.clean_ray_runaway_log_mib,
             eager_percent=settings.clean_ray_eager_percent,
             warn_percent=settings.clean_ray_warn_percent,
-            textfile_dir=settings.clean_ray_textfile_dir,
+            textfile_dir=settings.metrics_dir,
         )
 
     @property
     def options(self) -> str:
-        values = {name: value for name, value in vars(self).items() if value is not None}
-        return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items())
+        return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in vars(self).items())
 
 
 @deploy("Clean-up of Ray's files")
 def install(*, cleanup: CleanUp) -> None:
     """Needs cron and /opt/rayrack (base_system). cron notices the changed entry by itself."""
     host_programs.install(name="Program of the clean-up", programs=[HOST / "clean_ray.py"], modules=MODULES)
+    files.directory(name="Directory of metrics", path=cleanup.textfile_dir)
     files.template(
         name="Cron entry of the clean-up",
         src="templates/ray_cleanup/etc/cron.d/rayrack-clean.j2",

@@ -10,6 +10,7 @@ from typing import cast
 
 import pytest
 
+from deploy.inputs.gpu_gate import applies
 from roles.errors import InputError
 from roles.model_serving.model import Model
 from tests.hosts.expected import paths_of, units_of
@@ -54,6 +55,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     wanted = set(metafunc.fixturenames)
     if "head" in wanted and "host" not in wanted:
         metafunc.parametrize("head", [checked.head], ids=str)
+    if "gpu_host" in wanted:
+        metafunc.parametrize("gpu_host", [each for each in checked.hosts if applies(each.rack_host.settings)], ids=str)
     # One test per host and thing, with both in its name: `test_unit_is_active[gpu-02-rayrack-worker]`.
     models = checked.rack.models
     if "unit" in wanted:

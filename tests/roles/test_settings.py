@@ -70,6 +70,13 @@ def test_an_unknown_setting_is_refused_with_the_nearest_name() -> None:
         ("nvidia_driver_repository", "http://mirror/a b"),
         ("nvidia_fabric_manager", "sometimes"),
         ("min_free_gib_driver", -1),
+        ("gpu_temperature_max_c", 20),
+        ("gpu_health_timeout_s", 1),
+        ("gpu_ecc_uncorrectable_max", -1),
+        ("gpu_memory_held_max_mib", -1),
+        ("gpu_mig", "sometimes"),
+        ("gpu_health_override", "because"),
+        ("gpu_health_override", {"why": "because I say so"}),
     ],
 )
 def test_absurd_values_are_refused_one_line_each(name: str, value: object) -> None:

@@ -292,12 +292,11 @@ def test_an_impossible_value_is_one_line(ray: Path, option: str, value: str) -> 
 def test_without_options_the_program_does_what_the_settings_default_to() -> None:
     defaults = vars(clean_ray.arguments().parse_args(["--dir", "/tmp/ray"]))
     settings = Settings()
-    assert {name: value for name, value in defaults.items() if name not in ("dir", "report")} == {
+    assert {name: value for name, value in defaults.items() if name not in ("dir", "report", "textfile_dir")} == {
         "min_age_minutes": settings.clean_ray_min_age_minutes,
         "log_max_age_hours": settings.clean_ray_log_max_age_hours,
         "log_budget_mib": settings.clean_ray_log_budget_mib,
         "runaway_log_mib": settings.clean_ray_runaway_log_mib,
         "eager_percent": settings.clean_ray_eager_percent,
         "warn_percent": settings.clean_ray_warn_percent,
-        "textfile_dir": settings.clean_ray_textfile_dir,
     }

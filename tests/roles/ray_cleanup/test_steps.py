@@ -13,7 +13,7 @@ def installed(**settings: object) -> dict[str, Change]:
 
 
 def test_cron_runs_the_clean_up_as_root_niced_with_the_settings_and_into_the_journal() -> None:
-    changed = installed(ray_temp_dir="/data/ray", clean_ray_min_age_minutes=45, clean_ray_textfile_dir="/data/metrics")
+    changed = installed(ray_temp_dir="/data/ray", clean_ray_min_age_minutes=45, metrics_dir="/data/metrics")
     (entry,) = changed["Cron entry of the clean-up"].files.values()
     (line,) = [line for line in entry.splitlines() if not line.startswith("#")]
     assert line == (
@@ -29,7 +29,7 @@ def test_cron_runs_the_clean_up_as_root_niced_with_the_settings_and_into_the_jou
 def test_the_program_takes_the_options_of_the_cron_entry() -> None:
     cleanup = steps.CleanUp.from_settings(Settings(ray_temp_dir="/data/ray"))
     options = clean_ray.arguments().parse_args(cleanup.options.split())
-    assert (options.dir, options.textfile_dir) == ("/data/ray", None)
+    assert (options.dir, options.textfile_dir) == ("/data/ray", "/var/lib/prometheus/node-exporter")
 
 
 def test_the_cron_entry_is_where_cron_reads_it_and_only_root_can_change_it() -> None:

@@ -62,7 +62,7 @@ def run(
     models.write_text(
         f"models: [{{model_id: a, tensor_parallel_size: 2, min_replicas: {replicas}, max_replicas: {replicas}}}]"
     )
-    deploys = [f"deploy/{name}.py" for name in ("00_preflight", "05_verdict", "15_gpus")]
+    deploys = [f"deploy/{name}.py" for name in ("00_preflight", "05_verdict", "16_gpu_health")]
     command = [program("pyinfra"), str(directory / "inventory.py"), *deploys, "-y", "--data", f"models_file={models}"]
     clean = {name: value for name, value in os.environ.items() if name not in ("MODELS_CONFIG", "MODEL_ID")}
     result = subprocess.run(

@@ -29,9 +29,21 @@ def prod(lab: Lab, home: Path, *arguments: str, check: bool = True) -> Result:
     return lab.pyinfra("deploy/", *arguments, inventory=PROD, check=check, env={"HOME": str(home)})
 
 
-def test_dry_as_it_stands_looks_at_every_host(lab: Lab, home: Path) -> None:
-    # The lab's two hosts stand for the head and one worker; prod.py has GPUs, which a plan takes from the inventory.
-    result = prod(lab, home, "--dry", *SMALL_DISK, "--limit", "gpu-01.example.com", "--limit", "gpu-02.example.com")
+# The lab's two hosts stand for the head and one worker.
+TWO_HOSTS = ["--limit", "gpu-01.example.com", "--limit", "gpu-02.example.com"]
+
+
+def test_dry_as_it_stands_tells_that_the_head_has_no_gpus(lab: Lab, home: Path) -> None:
+    result = prod(lab, home, "--dry", *SMALL_DISK, *TWO_HOSTS, check=False)
+    assert result.returncode == 1
+    assert "gpu-01.example.com: blocked by the health gate" in result.stdout
+    assert "0 GPUs on the PCI bus, 4 declared" in result.stdout
+    assert "Traceback" not in result.stdout
+
+
+def test_dry_looks_at_every_host_when_the_health_gate_is_overridden(lab: Lab, home: Path) -> None:
+    override = """gpu_health_override={"reason": "a lab host has no GPUs"}"""
+    result = prod(lab, home, "--dry", *SMALL_DISK, *TWO_HOSTS, "--data", override)
     assert "Ray head | rayrack-head.service runs with these" in result.stdout
     assert "Ray worker | rayrack-worker.service runs with these" in result.stdout
     assert "Beginning operation run" not in result.stdout

@@ -35,7 +35,7 @@ LEFT = (
 )
 NVIDIA_FILES = "/etc/apt/sources.list.d/rayrack-nvidia.sources /etc/apt/preferences.d/rayrack-nvidia"
 
-pytestmark = pytest.mark.destructive
+pytestmark = [pytest.mark.destructive, pytest.mark.long]
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,6 @@ def test_secure_boot_without_a_key_is_refused(gpu_host: GpuHost) -> None:
         gpu_host.lab.ssh(HOST, "umount /sys/firmware; rm -rf /srv/fake-firmware")
 
 
-@pytest.mark.long
 def test_debians_own_packages_with_the_check_of_cuda_waived(gpu_host: GpuHost, tmp_path: Path) -> None:
     lab = gpu_host.lab
     # dkms would build the module for a kernel whose headers nobody has here; everything else is Debian's.

@@ -14,7 +14,7 @@ from tests.conftest import TEST_LAB
 from tests.lab.lab import Lab, Result, Tell
 from tests.lab.test_deploy_again import changes
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 LOOPS = Lab(
     Path(f"{TEST_LAB.directory}-3"), f"{TEST_LAB.net.rpartition('.')[0]}.8", f"{TEST_LAB.bridge}y", TEST_LAB.cache
@@ -111,7 +111,6 @@ def test_a_node_does_not_start_without_it(mounted: Lab) -> None:
         mounted.ssh("h1", f"mv {IMAGE}.away {IMAGE}; systemctl reset-failed; systemctl start {UNIT}; rm {unit}")
 
 
-@pytest.mark.long
 def test_it_grows_and_keeps_what_it_holds(mounted: Lab) -> None:
     mounted.ssh("h1", f"echo kept > {DIRECTORY}/kept; systemctl stop {UNIT}")
     said = deploy(mounted, 2).stdout
@@ -121,7 +120,6 @@ def test_it_grows_and_keeps_what_it_holds(mounted: Lab) -> None:
     assert changes(deploy(mounted, 2)) == set()
 
 
-@pytest.mark.long
 def test_a_reboot_brings_it_back(mounted: Lab) -> None:
     size = size_mib(mounted)
     mounted.ssh("h1", f"echo kept > {DIRECTORY}/kept")

@@ -76,7 +76,9 @@ class SimulatedHost:
             "FAKE_NVML": str(self.directory / "nvml"),
             **({"LD_LIBRARY_PATH": str(self.library)} if self.library else {}),
         }
-        command = [sys.executable, "-EsB", self.directory / "lib/gpu_health.py", "--root", self.root]
+        # The interpreter below the virtual environment, which has no pynvml of its own, as a host has none.
+        python = Path(sys.base_prefix) / "bin/python3"
+        command = [python, "-EsB", self.directory / "lib/gpu_health.py", "--root", self.root]
         command += ["--limit", str(limit_s), *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
 

@@ -4,7 +4,7 @@ INVENTORY ?= inventories/lab.py
 RUN := .venv/bin/python -m
 
 demo: ; @tests/lab/setup.sh lab && $(RUN) tests.lab.demo
-test: test-unit ; @tests/lab/setup.sh lab && $(RUN) pytest -m "lab and not long"
+test: ; @tests/lab/setup.sh lab && $(RUN) pytest -n auto -m "not lab and not long" && $(RUN) pytest -m "lab and not long"
 test-unit: ; @tests/lab/setup.sh tools && $(RUN) pytest -n auto -m "not lab and not long"
 test-full: ; @tests/lab/setup.sh lab && $(RUN) pytest -n auto -m "not lab" && $(RUN) pytest -m lab
 lint: ; @tests/lab/setup.sh tools && .ci/lint

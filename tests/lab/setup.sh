@@ -14,9 +14,11 @@ trap 'rm -f "$LOG"' EXIT
 PROGRESS_SECONDS=5
 FREE_GIB_FOR_LAB=12
 
-# dpkg-dev and gnupg make the repository that the driver's tests install from.
-TOOL_PACKAGES=(python3-venv ca-certificates haproxy dpkg-dev gnupg)
-LAB_PACKAGES=(debootstrap debian-archive-keyring systemd-container iproute2 openssh-client util-linux procps)
+# What the unit tests run for real: HAProxy, ssh, systemd's verifier, ext4 images, a fake NVML library (gcc), and a signed
+# repository of packages (dpkg-dev, gnupg).
+TOOL_PACKAGES=(python3-venv ca-certificates haproxy openssh-client systemd util-linux e2fsprogs gcc libc6-dev dpkg-dev
+  gnupg)
+LAB_PACKAGES=(debootstrap debian-archive-keyring systemd-container iproute2 procps git)
 
 die() {
   echo "setup: $*" >&2

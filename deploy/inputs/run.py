@@ -176,18 +176,24 @@ def _cpus_found(name: str) -> int | None:
     return _found[name].cpus or None if name in _found else None
 
 
+def _look_unless_seen(name: str) -> None:
+    """A run may read one deploy file alone, without the first, which looks at every host."""
+    if name not in _found:
+        look_at_this_host()
+        if _problems:
+            raise StopRunError(_problems)
+
+
 def lock_of(name: str) -> Lock:
     """The lock of the runtime that this host is set to run."""
+    _look_unless_seen(name)
     info = _found[name]
     return lock_for(rack().host(name).settings.runtime, info.machine, info.python_version)
 
 
 def driver_plan_of(name: str) -> driver_plan.Plan | None:
     """What a host gets of the NVIDIA driver; None: it has no GPU, or its driver is left alone."""
-    if name not in _driver_plans:  # a run of this deploy file alone
-        look_at_this_host()
-        if _problems:
-            raise StopRunError(_problems)
+    _look_unless_seen(name)
     return _driver_plans[name]
 
 

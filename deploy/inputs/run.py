@@ -1,7 +1,7 @@
 """What every deploy file asks: which rack, which of its hosts, what was found there, and may the run go on."""
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 
 from pyinfra import logger
@@ -67,8 +67,9 @@ def become_root(each: Host) -> None:
 # What the first deploy file found, for those after it: pyinfra reads each file for every host before the next file.
 _found: dict[str, HostInfo] = {}
 _driver_plans: dict[str, driver_plan.Plan | None] = {}
-_problems: list[str] = []
-_warnings: list[str] = []
+# By host: they are looked at side by side, and told in the order of the inventory.
+_problems: dict[str, list[str]] = {}
+_warnings: dict[str, list[str]] = {}
 _unreachable: set[str] = set()
 
 
@@ -99,9 +100,9 @@ def look_at_this_host() -> None:
     found = preflight.problems(
         this.name, info, this.settings, is_head=this.is_head, runtime_digest=digest, models=models
     )
-    _warnings.extend(preflight.warnings(this.name, info, this.settings, models=models))
+    _warnings[this.name] = preflight.warnings(this.name, info, this.settings, models=models)
     # On a distribution that is not supported, the missing lock follows from that.
-    _problems.extend(found or no_lock)
+    _problems[this.name] = found or no_lock
     if not found:
         _look_at_driver(this)
         _look_at_gpus(this)
@@ -113,10 +114,10 @@ def _look_at_driver(this: RackHost) -> None:
         cuda = cuda_of_lock(lock_of(this.name).path.read_text())
         driver = driver_plan.Driver.from_settings(this.settings, cuda)
     except InputError as error:
-        _problems.extend(f"{this.name}: {problem}" for problem in error.problems)
+        _problems[this.name].extend(f"{this.name}: {problem}" for problem in error.problems)
         return
     info = host.get_fact(HostDriver) if driver else None
-    _problems.extend(driver_rules.problems(this.name, info, driver))
+    _problems[this.name].extend(driver_rules.problems(this.name, info, driver))
     _driver_plans[this.name] = driver_plan.plan(info, driver) if info else None
 
 
@@ -124,7 +125,7 @@ def _look_at_gpus(this: RackHost) -> None:
     try:
         gpu_gate.look(this)
     except InputError as error:
-        _problems.extend(error.problems)
+        _problems[this.name].extend(error.problems)
 
 
 def _runtime_digest(this: RackHost) -> tuple[str | None, list[str]]:
@@ -140,15 +141,19 @@ def stop_on_problems() -> None:
 
     A host that the health gate blocks is only left out, unless it is the head, or the models do not fit without it.
     """
-    for warning in _warnings:
+    for warning in _in_order(_warnings):
         logger.warning(f"    warning: {warning}")
     _warnings.clear()  # this is called once for each host
     blocked = gpu_gate.blocked()
-    problems = [*_problems, *_models_without(blocked)]
+    problems = [*_in_order(_problems), *_models_without(blocked)]
     if problems or rack().head.name in blocked:
         raise StopRunError([*(line for found in blocked.values() for line in found.lines()), *dict.fromkeys(problems)])
     for name, found in blocked.items():
         gpu_gate.leave_out(found, state.inventory.get_host(name))
+
+
+def _in_order(lines: Mapping[str, list[str]]) -> list[str]:
+    return [line for each in rack().hosts for line in lines.get(each.name, [])]
 
 
 def _models_without(names: Collection[str]) -> list[str]:
@@ -180,8 +185,8 @@ def _look_unless_seen(name: str) -> None:
     """A run may read one deploy file alone, without the first, which looks at every host."""
     if name not in _found:
         look_at_this_host()
-        if _problems:
-            raise StopRunError(_problems)
+        if _problems[name]:
+            raise StopRunError(_problems[name])
 
 
 def lock_of(name: str) -> Lock:

@@ -19,8 +19,8 @@ def shown(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_warning_is_shown_once_and_the_run_goes_on(
     shown: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "_warnings", ["gpu-01: /tmp/ray: on the root file system"])
-    monkeypatch.setattr(run, "_problems", [])
+    monkeypatch.setattr(run, "_warnings", {"gpu-01": ["gpu-01: /tmp/ray: on the root file system"]})
+    monkeypatch.setattr(run, "_problems", {})
     for _ in range(2):  # the deploy file is read for each host
         run.stop_on_problems()
     assert [record.getMessage() for record in shown.records] == [
@@ -31,8 +31,8 @@ def test_a_warning_is_shown_once_and_the_run_goes_on(
 def test_a_run_that_stops_shows_its_warnings_too(
     shown: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "_warnings", ["a warning"])
-    monkeypatch.setattr(run, "_problems", ["a problem"])
+    monkeypatch.setattr(run, "_warnings", {"gpu-01": ["a warning"]})
+    monkeypatch.setattr(run, "_problems", {"gpu-01": ["a problem"]})
     with pytest.raises(run.StopRunError, match="a problem"):
         run.stop_on_problems()
     assert [record.getMessage() for record in shown.records] == ["    warning: a warning"]

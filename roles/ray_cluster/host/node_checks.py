@@ -23,6 +23,8 @@ LEFTOVER_LIMIT_S = 30
 LOG_TAIL_BYTES = 256 * 1024
 DASHBOARD = "/ray/dashboard/dashboard.py\0"  # the dashboard's process is called python, like others
 NEW_CLUSTER = "WrongClusterID"  # the GCS was restarted, and this node's raylet has not noticed yet
+END_OF_REPORT = "Remaining processes will be killed"  # `ray start --block` has told how its processes have ended
+RAYLET_GOT_SIGTERM = "received SIGTERM"
 LISTEN = "0A"  # the state column of /proc/net/tcp (include/net/tcp_states.h)
 
 
@@ -222,6 +224,8 @@ def last_words(output: str, raylet_log: str) -> str:
         by_itself = logged and any(name == "raylet" and int(code) > 0 for name, code in exits)
         seen = ", ".join(f"{name} {_exit(int(code))}" for name, code in exits)
         return f"{seen} ({logged[-1][1].strip()[:300]})" if by_itself else seen
+    if RAYLET_GOT_SIGTERM in raylet_log:
+        return "raylet was ended by SIGTERM"
     exceptions: list[str] = re.findall(r"^(?:[\w.]*(?:Error|Exception)|Usage|Error): .*$", output, re.MULTILINE)
     return exceptions[-1][:400] if exceptions else ""
 

@@ -29,6 +29,7 @@ import systemd
 START_LIMIT_S = 300  # from the first attempt to READY=1, waiting for the head included
 UNWELL_LIMIT_S = 60  # a busy host answers late; a dead raylet or GCS is noticed at once, by its process
 STOP_LIMIT_S = 10
+WHY_LIMIT_S = 10  # `ray start` notices within a second that a process has ended, on a busy host within some
 FAILED_STOP_LIMIT_S = 3  # with one of its processes gone, Ray's own way of stopping mostly waits in vain
 CHECK_EVERY_S = 5
 CLUSTER_EVERY_S = 10
@@ -109,15 +110,19 @@ class RayStart:
         return descriptor
 
     def _why(self, name: str) -> str:
-        """The reason of the end of one process. `ray start --block` looks at its children once a second and then
-        ends with their exit codes, but not when one got SIGTERM: then it would stay, with a dead node inside."""
-        try:
-            self.process.wait(2)
-            self.reader.join(2)
-        except subprocess.TimeoutExpired:
-            pass
-        log = "".join(map(node_checks.end_of, self.raylet_logs))
-        words = node_checks.last_words("\n".join(self.output), log)
+        """The reason of the end of one process. `ray start --block` looks at its children once a second, tells how
+        they have ended and ends itself; not so after SIGTERM: it would stay, silent, with a dead node inside."""
+        deadline = time.monotonic() + WHY_LIMIT_S
+        while True:
+            # In this order: what was told after the question is still read.
+            ended = self.process.poll() is not None and not self.reader.is_alive()
+            output = "\n".join(self.output)
+            log = "".join(map(node_checks.end_of, self.raylet_logs))
+            told_all = ended or node_checks.END_OF_REPORT in output or node_checks.RAYLET_GOT_SIGTERM in log
+            if told_all or time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        words = node_checks.last_words(output, log)
         return (words or f"{name} (pid {self.started.get(name, self.process.pid)}) has exited") + self.where_to_look()
 
     def _read(self) -> None:

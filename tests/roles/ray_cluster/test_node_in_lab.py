@@ -89,7 +89,7 @@ def test_a_node_runs_with_what_the_deploy_has_put_there(nodes: Nodes) -> None:
 @pytest.mark.destructive
 @pytest.mark.parametrize(
     ("signal", "reason"),
-    [("KILL", "raylet was killed by SIGKILL"), ("TERM", "has exited")],
+    [("KILL", "raylet was killed by SIGKILL"), ("TERM", "raylet was ended by SIGTERM")],
     ids=["killed", "terminated"],
 )
 def test_a_worker_without_its_raylet_says_why_and_is_back(nodes: Nodes, signal: str, reason: str) -> None:

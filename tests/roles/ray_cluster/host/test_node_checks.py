@@ -147,7 +147,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
 def endpoint(status: int = 200, body: str = "success") -> Iterator[int]:
     handler = type("Set", (Answers,), {"status": status, "body": body})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server.server_address[1]
         server.shutdown()
 
@@ -213,6 +213,12 @@ def test_a_raylet_that_gave_up_by_itself_is_explained_by_its_last_warning() -> N
     assert node_checks.last_words(gave_up, UNAVAILABLE) == (
         "raylet exited with 1 (GCS has been unavailable for more than 60 seconds)"
     )
+
+
+def test_a_raylet_that_was_asked_to_end_is_not_reported_by_ray_start() -> None:
+    asked = "[2026-11-21 18:41:03,816 I 1096 1096] (raylet) main.cc:1187: received SIGTERM. Existing local drain request"
+    assert node_checks.last_words("", asked) == "raylet was ended by SIGTERM"
+    assert node_checks.last_words(EXITED, asked) == "raylet was killed by SIGKILL"
 
 
 def test_an_exception_of_ray_start_is_the_reason_when_nothing_else_is() -> None:

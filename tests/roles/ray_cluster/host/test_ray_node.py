@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -57,6 +58,30 @@ def test_a_head_that_never_comes_is_named_with_the_time_waited() -> None:
     worker = node(role="worker", head_ip="127.0.0.1", gcs_port=1)
     with pytest.raises(ray_node.NodeDown, match=r"^waited 300 s for the head at 127.0.0.1:1: Connection refused$"):
         ray_node.wait_for_head(worker, deadline=time.monotonic() - 1)
+
+
+# A `ray start` that starts a raylet and, as on a busy host, tells late how it has ended.
+LATE = """#!/bin/sh
+ln -sf /bin/sleep {0}/raylet; {0}/raylet 60 & wait $!
+sleep 2.5
+echo 'raylet [exit code=-9]'; echo 'Remaining processes will be killed.'; exec sleep 60
+"""
+
+
+def test_a_report_of_ray_start_that_comes_late_is_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/ray").write_text(LATE.format(tmp_path))
+    (tmp_path / "bin/ray").chmod(0o755)
+    worker = node(role="worker", ray_temp_dir=str(tmp_path))
+    ray = ray_node.RayStart(worker, tmp_path)
+    try:
+        while "raylet" not in ray.started:
+            ray.wait(0.05)
+        os.kill(ray.started["raylet"], signal.SIGKILL)
+        with pytest.raises(ray_node.NodeDown, match=r"^raylet was killed by SIGKILL"):
+            ray.wait(5)
+    finally:
+        ray.end(limit_s=5)
 
 
 def test_a_worker_s_status_says_when_its_head_is_not_reached() -> None:

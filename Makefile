@@ -5,7 +5,7 @@ RUN := .venv/bin/python -m
 
 demo: ; @tests/lab/setup.sh lab && $(RUN) tests.lab.demo
 test: ; @tests/lab/setup.sh lab && $(RUN) pytest -n auto -m "not lab and not long" && $(RUN) pytest -m "lab and not long"
-test-unit: ; @tests/lab/setup.sh tools && $(RUN) pytest -n auto -m "not lab and not long"
+test-unit: ; @tests/lab/setup.sh tools && $(RUN) pytest -n auto -m "not lab and not long and not install"
 test-full: ; @tests/lab/setup.sh lab && $(RUN) pytest -n auto -m "not lab" && $(RUN) pytest -m lab
 lint: ; @tests/lab/setup.sh tools && .ci/lint
 lock: ; @tests/lab/setup.sh tools && $(RUN) roles.serving_runtime.make_locks

@@ -107,12 +107,14 @@ def check_the_literal_command(environment: Path, checkout: Path) -> None:
     assert "Invalid operations" in run(pyinfra, "@local", "nowhere/", "--dry", cwd=checkout).stderr
 
 
+@pytest.mark.install
 @pytest.mark.parametrize("installer", ["pip install", "uv pip install"])
 def test_the_literal_command_works_after(installer: str, tmp_path: Path, project: Path, checkout: Path) -> None:
     INSTALLERS[installer](tmp_path / "environment", project)
     check_the_literal_command(tmp_path / "environment", checkout)
 
 
+@pytest.mark.install
 @pytest.mark.long
 @pytest.mark.parametrize("attempt", range(5))
 @pytest.mark.parametrize("installer", INSTALLERS)

@@ -42,7 +42,28 @@ def checks() -> str:
     return "\n".join(rows) + "\n"
 
 
-GPU_HEALTH_SETTINGS = ("gpus", "gpu_model", *(name for name in Settings.model_fields if name.startswith("gpu_")))
+def _named(*beginnings: str) -> tuple[str, ...]:
+    return tuple(name for name in Settings.model_fields if name.startswith(beginnings))
+
+
+# The settings that each role takes, by its page.
+ROLE_SETTINGS = {
+    "base_system": ("http_proxy", "no_proxy", "dev_shm_mib", "limit_nofile"),
+    "gateway": _named("gateway_", "serve_port"),
+    "gpu_health": ("gpus", "runtime", "metrics_dir", *_named("gpu_")),
+    "model_serving": ("models_file", "remove_all", "dashboard_port", "serve_port", "serve_metrics_port", "cache_dir"),
+    "nvidia_driver": _named("nvidia_", "min_free_gib_driver", "allow_reboot", "lab_skip_cuda_check"),
+    "preflight": _named("skip_unreachable", "disk_used_max_percent", "min_free_gib_", "ignore_drive_health"),
+    "ray_cleanup": _named("ray_temp_dir", "clean_ray_", "metrics_dir"),
+    "ray_cluster": (
+        *_named("node_ip", "num_cpus", "gpus", "object_store_", "ray_temp_dir", "limit_"),
+        *(name for name in Settings.model_fields if name.endswith(("_port", "_ports")) and name != "gateway_port"),
+    ),
+    "serving_runtime": _named("runtime", "http_proxy", "no_proxy"),
+    "storage": _named(
+        "ray_temp_", "weights_dir", "cache_dir", "min_free_gib_", "disk_used_max_percent", "ignore_drive_health"
+    ),
+}
 # What each page's table is made of: all fields of a model, or a text.
 PAGES: dict[str, type[BaseModel] | str] = {}
 
@@ -89,8 +110,9 @@ def _cell(text: str) -> str:
 PAGES |= {
     "model-list.md": Model,
     "settings.md": Settings,
-    "roles/gpu_health.md": f"{table(Settings, GPU_HEALTH_SETTINGS)}\n{checks()}",
+    **{f"roles/{role}.md": table(Settings, names) for role, names in ROLE_SETTINGS.items()},
 }
+PAGES["roles/gpu_health.md"] = f"{PAGES['roles/gpu_health.md']}\n{checks()}"
 
 if __name__ == "__main__":
     for file_name, model in PAGES.items():

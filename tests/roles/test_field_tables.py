@@ -13,6 +13,18 @@ def test_the_table_of_every_page_is_current(name: str) -> None:
     assert text == field_tables.page(text, field_tables.PAGES[name]), "run: python -m roles.field_tables"
 
 
+@pytest.mark.parametrize(
+    "role", sorted(path.parent.name for path in (field_tables.DOCS.parent / "roles").glob("*/steps.py"))
+)
+def test_every_role_has_a_page_with_the_settings_it_takes(role: str) -> None:
+    assert (field_tables.DOCS / "roles" / f"{role}.md").exists()
+    assert role in field_tables.ROLE_SETTINGS or role == "verification", "verification has no setting of its own"
+
+
+def test_every_setting_is_one_of_a_role() -> None:
+    assert {name for names in field_tables.ROLE_SETTINGS.values() for name in names} == set(Settings.model_fields)
+
+
 def test_every_field_has_a_row_with_default_and_limits() -> None:
     table = field_tables.table(Model)
     assert table.count("\n") == 2 + len(Model.model_fields)

@@ -51,6 +51,8 @@ class HostInfo:
     disks: tuple[Disk, ...] = field(default=(), repr=False)
     runtimes: tuple[str, ...] = ()
     """Digests of the installed runtimes."""
+    models: tuple[str, ...] = ()
+    """Slugs of the models that are set up there."""
     weights: Mapping[str, int] = field(default_factory=dict)
     """Bytes in each directory of the hub's cache, by its name."""
     ray_mounts: tuple[FoundMount, ...] = ()
@@ -62,5 +64,6 @@ class HostInfo:
         values = json.loads(info_line)
         values["listeners"] = tuple(Listener(**entry) for entry in values["listeners"])
         values["runtimes"] = tuple(values["runtimes"])
+        values["models"] = tuple(values["models"])
         values["ray_mounts"] = tuple(FoundMount(**entry) for entry in values["ray_mounts"])
         return cls(**values, disks=tuple(disks))

@@ -94,6 +94,7 @@ def problems(
     needs = _needs(settings, info, _weights(host_name, info, settings, models), runtime_digest)
     disk = ray_disk.of(settings.ray_temp_size_gib, settings.ray_temp_image, settings.ray_temp_dir)
     return [
+        *_removes_every_model(host_name, info, settings, models),
         *(f"{host_name}: {line}" for line in _ports(info.listeners, wanted_ports(settings, is_head=is_head))),
         *(problem for problem in directories if problem),
         *storage.problems(host_name, info.disks, needs, settings.disk_used_max_percent),
@@ -118,6 +119,16 @@ def warnings(host_name: str, info: HostInfo, settings: Settings, *, models: Sequ
             f"{', '.join(unknown)}; give their weights_gib in the model list"
         )
     return lines
+
+
+def _removes_every_model(host_name: str, info: HostInfo, settings: Settings, models: Sequence[Model]) -> Iterator[str]:
+    """Another rack's list, most likely. Where one model takes the place of one, that is what was meant."""
+    kept = {model.slug for model in models}.intersection(info.models)
+    if len(info.models) > 1 and not kept and not settings.remove_all:
+        yield (
+            f"{host_name}: the model list keeps none of the models that are set up there ({', '.join(info.models)}): "
+            "if all of them are to go, say so with --data remove_all=true"
+        )
 
 
 def _failing_drives(host_name: str, info: HostInfo) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from deploy.inputs import gpu_gate
 from deploy.inputs.rack import RackHost
 from roles.model_serving.model import Model
 from roles.storage import ray_disk
@@ -59,6 +60,8 @@ def paths_of(host: RackHost, models: Sequence[Model]) -> tuple[ExpectedPath, ...
         _directory("/run/rayrack", "755", "rayrack:rayrack"),
         _directory("/run/rayrack/haproxy", "700", "rayrack:rayrack"),
         ExpectedPath("/etc/cron.d/rayrack-clean", "644", "root:root"),
+        ExpectedPath("/etc/tmpfiles.d/rayrack.conf", "644", "root:root"),
+        ExpectedPath("/etc/tmpfiles.d/rayrack-storage.conf", "644", "root:root"),
         ExpectedPath(f"{UNITS}/rayrack.target", "644", "root:root"),
     )
     disk = ray_disk.of(host.settings.ray_temp_size_gib, host.settings.ray_temp_image, host.settings.ray_temp_dir)
@@ -67,6 +70,8 @@ def paths_of(host: RackHost, models: Sequence[Model]) -> tuple[ExpectedPath, ...
             ExpectedPath(f"{UNITS}/{disk.unit}", "644", "root:root"),
             ExpectedPath(disk.image, "600", "root:root"),
         )
+    if gpu_gate.applies(host.settings):
+        common += (ExpectedPath("/etc/cron.d/rayrack-gpu-health", "644", "root:root"),)
     if not host.is_head:
         return (*common, ExpectedPath(f"{UNITS}/rayrack-worker.service", "644", "root:root"))
     return (

@@ -52,6 +52,16 @@ class Lab:
     def address(self, host: str) -> str:
         return f"{self.net}.{10 + int(host.removeprefix('h'))}"
 
+    @property
+    def machine(self) -> str:
+        """The address of this machine for the hosts."""
+        return f"{self.net}.1"
+
+    @property
+    def proxy(self) -> str:
+        """The hosts' way to package indexes."""
+        return f"http://{self.machine}:3128"
+
     def hosts(self) -> tuple[str, ...]:
         return tuple(line.split()[0] for line in self.command("status").stdout.splitlines())
 

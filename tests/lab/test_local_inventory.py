@@ -50,9 +50,12 @@ def copy_checkout(lab: Lab) -> None:
 @pytest.mark.parametrize("blank_lab", [1], indirect=True)
 def test_a_head_alone_serves_what_models_config_says(blank_lab: Lab) -> None:
     lab = blank_lab
+    # A box with two addresses: Ray takes the one that is set, not the one that a packet would leave from.
+    second = f"{lab.net}.99"
+    lab.ssh(HOST, f"ip address add {second}/24 dev host0")
     copy_checkout(lab)
     lab.ssh(HOST, INSTALL, timeout_s=300)
-    data = " ".join(f"--data {name}={value}" for name, value in DATA.items())
+    data = " ".join(f"--data {name}={value}" for name, value in {**DATA, "node_ip": second}.items())
     # $MODELS_CONFIG, as local.py sets no list.
     lab.ssh(HOST, f"echo MODELS_CONFIG=\\''{json.dumps([MODEL])}'\\' >rayrack/models.env")
     deploy = f"cd rayrack && set -a && . ./models.env && .venv/bin/pyinfra inventories/local.py deploy/ -y {data}"
@@ -64,5 +67,7 @@ def test_a_head_alone_serves_what_models_config_says(blank_lab: Lab) -> None:
     assert json.loads(answer)["choices"][0]["text"]
     listening = lab.read(HOST, "ss -ltnH 'sport = :8100'")
     assert "127.0.0.1:8100" in listening, "a rack of one host keeps Serve's port to itself"
+    agent = lab.read(HOST, "ss -ltnH 'sport = :6382' | awk '{ print $4 }'")
+    assert agent == f"{second}:6382", "Ray's agent listens on node_ip"
     again = lab.ssh(HOST, deploy, timeout_s=300).stdout
     assert [line.split()[3] for line in again.splitlines() if "Grand total" in line] == ["-"]

@@ -20,6 +20,7 @@ from typing import Any
 
 LISTENING = "0A"  # TCP_LISTEN in the kernel's include/net/tcp_states.h
 RUNTIMES = "/opt/rayrack/runtime"
+MODELS = "/etc/rayrack/models"
 UNITS = "/etc/systemd/system"
 MOUNT_UNIT = re.compile(r"# Made by rayrack .*?^What=(\S+)$.*?^Where=(\S+)$", re.DOTALL | re.MULTILINE)
 
@@ -105,6 +106,12 @@ def names(directory: str) -> list[str]:
     return []
 
 
+def models(directory: str) -> list[str]:
+    """The slugs of the models that are set up here. No slug ends in `.override`."""
+    files = [name for name in names(directory) if name.endswith(".env") and not name.endswith(".override.env")]
+    return [name[: -len(".env")] for name in files]
+
+
 def weights(hub_cache: str) -> dict[str, int]:
     """Bytes on the disk of each model in the hub's cache. What is downloading counts as far as it has come."""
     found = {}
@@ -148,6 +155,7 @@ def main(weights_dir: str) -> None:
         "memory_mib": int(memory.group(1)) // 1024 if memory else 0,
         "listeners": listeners(),
         "runtimes": [name for name in names(RUNTIMES) if Path(RUNTIMES, name, ".complete").is_file()],
+        "models": models(MODELS),
         "weights": weights(f"{weights_dir}/hub"),  # HF_HOME in ray.env
         "ray_mounts": ray_mounts(UNITS),
         "loop_devices": Path("/dev/loop-control").exists(),

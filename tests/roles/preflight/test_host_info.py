@@ -51,6 +51,13 @@ def test_an_ipv6_listener_on_all_addresses_is_found() -> None:
         assert "::" in [entry["address"] for entry in host_info.listeners() if entry["port"] == port]
 
 
+def test_models_that_are_set_up_are_told_by_their_slugs(tmp_path: Path) -> None:
+    for name in ("tiny-a.env", "tiny-a.override.env", "qwen-qwen2.5-32b.env", "notes.txt"):
+        (tmp_path / name).touch()
+    assert host_info.models(str(tmp_path)) == ["qwen-qwen2.5-32b", "tiny-a"]
+    assert host_info.models(str(tmp_path / "absent")) == []
+
+
 def test_the_unit_of_a_process_is_the_innermost_service() -> None:
     assert host_info.unit_of("0::/system.slice/rayrack-head.service\n") == "rayrack-head.service"
     assert host_info.unit_of("0::/user.slice/user-0.slice/user@0.service/app.slice/x.scope\n") == "x.scope"

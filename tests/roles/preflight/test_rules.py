@@ -57,6 +57,27 @@ def test_a_good_host_has_no_problems() -> None:
     assert found(GOOD) == []
 
 
+SERVING = replace(GOOD, models=("a", "b"))
+
+
+def listed(*names: str) -> list[Model]:
+    return [Model(model_id=name) for name in names]
+
+
+def test_a_list_that_keeps_none_of_several_models_is_refused_unless_that_is_meant() -> None:
+    another = listed("c", "d", "e")
+    assert problems("gpu-01", SERVING, SETTINGS, is_head=True, models=another) == [
+        "gpu-01: the model list keeps none of the models that are set up there (a, b): "
+        "if all of them are to go, say so with --data remove_all=true"
+    ]
+    assert problems("gpu-01", SERVING, Settings(remove_all=True), is_head=True, models=another) == []
+
+
+def test_a_list_may_remove_some_models_or_replace_the_only_one() -> None:
+    assert problems("gpu-01", SERVING, SETTINGS, is_head=True, models=listed("b", "c")) == []
+    assert problems("gpu-01", replace(GOOD, models=("a",)), SETTINGS, is_head=True, models=listed("c")) == []
+
+
 @pytest.mark.parametrize(("os_id", "version"), [("debian", "12"), ("debian", "13"), ("ubuntu", "24.04")])
 def test_supported_distributions(os_id: str, version: str) -> None:
     assert found(replace(GOOD, os_id=os_id, os_version=version)) == []
@@ -192,6 +213,7 @@ def test_a_host_is_read_from_the_programs_json() -> None:
             "memory_mib": 1000,
             "listeners": [{"address": "::", "port": 22, "pid": 1, "process": "sshd", "unit": "ssh.service"}],
             "runtimes": ["abc"],
+            "models": ["a"],
             "weights": {"models--org--a": 7},
             "ray_mounts": [{"unit": "tmp-ray.mount", "image": "/ray.img", "mount_point": "/tmp/ray"}],
             "loop_devices": False,
@@ -199,7 +221,7 @@ def test_a_host_is_read_from_the_programs_json() -> None:
     )
     info = HostInfo.parse(line, [disk("/")])
     assert info.listeners == (Listener("::", 22, 1, "sshd", "ssh.service"),)
-    assert (info.runtimes, info.disks) == (("abc",), (disk("/"),))
+    assert (info.runtimes, info.models, info.disks) == (("abc",), ("a",), (disk("/"),))
     assert (info.weights, info.loop_devices) == ({"models--org--a": 7}, False)
     assert info.ray_mounts == (FoundMount("tmp-ray.mount", "/ray.img", "/tmp/ray"),)
 

@@ -1,7 +1,12 @@
 """The real runtime on real hosts."""
 
 import json
+import re
 import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -69,3 +74,31 @@ def test_an_installation_killed_in_the_middle_is_finished_by_the_next_one_and_ca
     assert marker(rack, host)["digest"] == LOCK.digest
     assert lab.read(host, install) == f"runtime {another} is in use", "at once: it is still there"
     lab.ssh(host, "/opt/rayrack/bin/install_runtime --rollback")
+
+
+@pytest.fixture
+def index(rack: DeployedRack, tmp_path: Path) -> Iterator[str]:
+    """A site's own package index (PEP 503), over plain HTTP."""
+    for wheel in (rack.lab.cache or rack.lab.directory / "cache").joinpath("wheelhouse").glob("*.whl"):
+        project = tmp_path / re.sub(r"[-_.]+", "-", wheel.name.split("-")[0]).lower()
+        project.mkdir(exist_ok=True)
+        (project / wheel.name).symlink_to(wheel)
+    command = [sys.executable, "-m", "http.server", "--bind", rack.lab.machine, "--directory", str(tmp_path), "8999"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        yield f"http://{rack.lab.machine}:8999/"
+        server.terminate()
+
+
+@pytest.mark.long
+@pytest.mark.destructive
+def test_a_private_index_serves_as_well_as_a_wheelhouse(rack: DeployedRack, index: str) -> None:
+    host, lab = rack.worker, rack.lab
+    lock = "/root/from-index.txt"
+    lab.ssh(host, "apt-get install -y -qq --no-install-recommends python3-venv ca-certificates", timeout_s=120)
+    lab.ssh(host, f"cp /opt/rayrack/runtime/{LOCK.digest}.txt {lock} && echo '# from an index' >> {lock}")
+    source = shlex.quote(json.dumps({"index_url": index, "cpu_torch_index_url": index, "no_proxy": lab.machine}))
+    finished = lab.read(host, f"echo {source} | /opt/rayrack/bin/install_runtime {lock}", timeout_s=900)
+    digest = lab.read(host, f"sha256sum {lock} | cut -c1-16")
+    assert finished.endswith(f"runtime {digest} is in use")
+    lab.ssh(host, "/opt/rayrack/bin/install_runtime --rollback")
+    assert marker(rack, host)["digest"] == LOCK.digest

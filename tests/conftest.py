@@ -37,6 +37,7 @@ TEST_LAB = Lab(
     net=os.environ.get("TEST_LAB_NET", "10.78.0"),
     bridge=os.environ.get("TEST_LAB_BRIDGE", "lab1"),
     cache=Path(os.environ.get("LAB_CACHE", DEFAULT_DIRECTORY / "cache")),
+    loops=True,
 )
 LAB_FIXTURES = frozenset({"lab", "blank_lab", "rack", "client"})
 

@@ -31,13 +31,16 @@ class Lab:
     net: str = "10.77.0"
     bridge: str = "lab0"
     cache: Path | None = None
+    loops: bool = False
+    """The hosts have this machine's loop devices, to mount image files with."""
 
     @classmethod
     def from_environment(cls) -> "Lab":
         """The lab that lab.sh would speak of in this environment."""
         directory = Path(os.environ.get("LAB_DIR", cls.directory))
         cache = Path(os.environ["LAB_CACHE"]) if "LAB_CACHE" in os.environ else None
-        return cls(directory, os.environ.get("LAB_NET", cls.net), os.environ.get("LAB_BRIDGE", cls.bridge), cache)
+        net, bridge = os.environ.get("LAB_NET", cls.net), os.environ.get("LAB_BRIDGE", cls.bridge)
+        return cls(directory, net, bridge, cache, loops=bool(os.environ.get("LAB_LOOP")))
 
     @property
     def environment(self) -> dict[str, str]:
@@ -47,6 +50,7 @@ class Lab:
             "LAB_CACHE": str(self.cache or self.directory / "cache"),
             "LAB_NET": self.net,
             "LAB_BRIDGE": self.bridge,
+            "LAB_LOOP": "1" if self.loops else "",
         }
 
     def address(self, host: str) -> str:

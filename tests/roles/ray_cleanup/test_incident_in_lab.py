@@ -16,7 +16,8 @@ HEAD = "rayrack-head.service"
 ENTRY = "/etc/cron.d/rayrack-clean"
 EVERY_MINUTE = "/etc/cron.d/rayrack-clean-every-minute"
 MODELS = ("tiny-a", "tiny-b")
-DISK_MIB = 1024
+SHARED = "/srv/shared"
+HOST_FILES = ("deploy/00_preflight.py", "deploy/05_verdict.py", "deploy/10_host.py")
 DEAD = tuple(f"session_2020-01-0{day}_00-00-00_000000_{day}" for day in (1, 2, 3, 4))
 SERVED_S = 600
 # cron looks for changed entries once a minute, and starts its jobs at the next.
@@ -24,7 +25,7 @@ CRON_S = 150
 
 
 class SmallDisk:
-    """The head, with Ray's directory on a file system of its own that a test can fill."""
+    """The head, with Ray's directory on the file system of its own that `ray_temp_size_gib` makes."""
 
     def __init__(self, rack: DeployedRack) -> None:
         self.rack, self.lab, self.host = rack, rack.lab, rack.head
@@ -33,6 +34,31 @@ class SmallDisk:
     def read(self, command: str) -> str:
         return self.lab.read(self.host, command, timeout_s=120)
 
+    def set_up(self) -> None:
+        """The image lies on a disk that is small itself, so that a test can fill what is around it."""
+        make = f"truncate -s 2G {SHARED}.img && mkfs.ext4 -q {SHARED}.img && mkdir {SHARED}"
+        self.read(f"{make} && mount -o loop {SHARED}.img {SHARED}")
+        self.lab.ssh(self.host, f"systemctl stop {HEAD} && rm -rf {self.directory}/*", timeout_s=120)
+        settings = ("ray_temp_size_gib=1", f"ray_temp_image={SHARED}/ray.img")
+        self.lab.pyinfra(*HOST_FILES, "-y", "--limit", self.host, *(f"--data={setting}" for setting in settings))
+        assert self.read(f"findmnt -no FSTYPE {self.directory}") == "ext4"
+        self.start_ray()
+
+    def take_away(self) -> None:
+        """With the commands that docs/roles/storage.md gives, and the disk around it."""
+        unit = self.read(f"systemd-escape -p --suffix=mount {self.directory}")
+        self.lab.ssh(self.host, f"rm -f {EVERY_MINUTE}; systemctl stop {HEAD} {unit}", timeout_s=120)
+        self.read(
+            f"systemctl disable -q {unit}; rm /etc/systemd/system/{unit} {SHARED}/ray.img; systemctl daemon-reload"
+        )
+        self.read(f"umount {SHARED}; rm -r {SHARED} {SHARED}.img")
+        self.lab.pyinfra(*HOST_FILES, "-y", "--limit", self.host)
+        self.start_ray()
+
+    def start_ray(self) -> None:
+        self.lab.ssh(self.host, f"systemctl start {HEAD}", timeout_s=700)
+        wait_until(self.serves, "every model to answer again", SERVED_S, every_s=5)
+
     def used_percent(self) -> float:
         """As Ray counts: what is not available is used."""
         blocks, available = self.read(f"stat -f -c '%b %a' {self.directory}").split()
@@ -40,9 +66,11 @@ class SmallDisk:
 
     def fill(self, files: list[str], to_percent: float) -> None:
         """Make these files of one size, so that the disk is that full afterwards."""
-        mib = DISK_MIB * (to_percent - self.used_percent()) / 100 / len(files)
+        blocks, block_bytes = self.read(f"stat -f -c '%b %S' {self.directory}").split()
+        share = (to_percent - self.used_percent()) / 100 / len(files)
         for file in files:
-            self.read(f"head -c {int(mib * 2**20)} /dev/zero > {file} && chown rayrack: {file}")
+            size = int(int(blocks) * int(block_bytes) * share)
+            self.read(f"head -c {size} /dev/zero > {file} && chown rayrack: {file} && sync -f {file}")
 
     def sessions(self) -> set[str]:
         return set(self.read(f"ls {self.directory} | grep '^session_[0-9]' || true").split())
@@ -52,11 +80,6 @@ class SmallDisk:
 
     def now(self) -> str:
         return self.read("date '+%F %T'")
-
-    def restart_ray(self, between: str) -> None:
-        """With a command run while Ray is down; back once all models answer."""
-        self.lab.ssh(self.host, f"systemctl stop {HEAD}; {between}; systemctl start {HEAD}", timeout_s=700)
-        wait_until(self.serves, "every model to answer again", SERVED_S, every_s=5)
 
     def serves(self) -> bool:
         client = self.rack.client()
@@ -99,25 +122,29 @@ def requests_all_the_time(rack: DeployedRack) -> Iterator[Load]:
             thread.join()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def small(rack: DeployedRack) -> Iterator[SmallDisk]:
     small = SmallDisk(rack)
-    ray = small.directory
-    options = f"size={DISK_MIB}m,mode=0700,uid=$(id -u rayrack),gid=$(id -g rayrack)"
     try:
-        small.restart_ray(f"mount -t tmpfs -o {options} small {ray}")
+        small.set_up()
         yield small
     finally:
-        rack.lab.ssh(small.host, f"rm -f {EVERY_MINUTE}")
-        small.restart_ray(f"umount -l {ray}")
+        small.take_away()
+
+
+@pytest.fixture
+def no_cron_every_minute(small: SmallDisk) -> Iterator[None]:
+    yield
+    small.read(f"rm -f {EVERY_MINUTE}")
 
 
 def cron_every_minute(small: SmallDisk) -> None:
     small.read(f"sed 's#^\\*/5#*#' {ENTRY} > {EVERY_MINUTE}")
 
 
-@pytest.mark.long
-@pytest.mark.destructive
+pytestmark = [pytest.mark.long, pytest.mark.destructive, pytest.mark.usefixtures("no_cron_every_minute")]
+
+
 def test_four_dead_sessions_on_a_full_disk_go_and_no_request_fails(rack: DeployedRack, small: SmallDisk) -> None:
     (living,) = small.sessions()
     invocation = small.read(f"systemctl show -P InvocationID {HEAD}")
@@ -141,8 +168,6 @@ def test_four_dead_sessions_on_a_full_disk_go_and_no_request_fails(rack: Deploye
     assert small.journal(since, "-p warning") == ""
 
 
-@pytest.mark.long
-@pytest.mark.destructive
 def test_a_disk_that_others_fill_is_warned_of_and_no_request_fails(rack: DeployedRack, small: SmallDisk) -> None:
     strangers = f"{small.directory}/not-of-ray"
     with requests_all_the_time(rack) as load:
@@ -160,3 +185,19 @@ def test_a_disk_that_others_fill_is_warned_of_and_no_request_fails(rack: Deploye
         small.read(f"rm {strangers}")
     assert load.problems == []
     assert load.answered > 20
+
+
+def test_what_others_write_never_reaches_ray_on_a_file_system_of_its_own(rack: DeployedRack, small: SmallDisk) -> None:
+    before = small.used_percent()
+    with requests_all_the_time(rack) as load:
+        filled = small.lab.ssh(small.host, f"dd if=/dev/zero of={SHARED}/fill bs=1M", check=False, timeout_s=120)
+        assert "No space left on device" in filled.stdout
+        assert small.read(f"df --output=avail {SHARED} | tail -n 1") == "0"
+        answered = load.answered
+        small.read(
+            f"runuser -u rayrack -- head -c 50M /dev/zero > {small.directory}/probe && sync -f {small.directory}"
+        )
+        wait_until(lambda: load.answered > answered + 40, "some more answers", 120)
+        small.read(f"rm {SHARED}/fill {small.directory}/probe")
+    assert load.problems == []
+    assert small.used_percent() < before + 5

@@ -4,7 +4,6 @@ A lab of its own, with the machine's loop devices (LAB_LOOP). It grows unmounted
 where the machine has CAP_SYS_RESOURCE, which not every one has.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,11 @@ from tests.lab.test_deploy_again import changes
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 LOOPS = Lab(
-    Path(f"{TEST_LAB.directory}-3"), f"{TEST_LAB.net.rpartition('.')[0]}.8", f"{TEST_LAB.bridge}y", TEST_LAB.cache
+    Path(f"{TEST_LAB.directory}-3"),
+    f"{TEST_LAB.net.rpartition('.')[0]}.8",
+    f"{TEST_LAB.bridge}y",
+    TEST_LAB.cache,
+    loops=True,
 )
 DIRECTORY, IMAGE, UNIT = "/var/lib/rayrack/ray", "/var/lib/rayrack-ray.img", "var-lib-rayrack-ray.mount"
 
@@ -26,12 +29,10 @@ DIRECTORY, IMAGE, UNIT = "/var/lib/rayrack/ray", "/var/lib/rayrack-ray.img", "va
 def loops(tell: Tell) -> Iterator[Lab]:
     """One blank host that can mount images."""
     LOOPS.down(keep_cache=True)
-    os.environ["LAB_LOOP"] = "1"
     try:
         LOOPS.up(1, tell)
         yield LOOPS
     finally:
-        del os.environ["LAB_LOOP"]
         LOOPS.down(keep_cache=True)
 
 

@@ -20,6 +20,8 @@ from node_config import Node, own_ports
 
 PROBE_TIMEOUT_S = 5
 LEFTOVER_LIMIT_S = 30
+# What a start writes, and some. On a full disk the GCS just ends, and ray start tells nothing of the disk.
+START_MIB = 64
 LOG_TAIL_BYTES = 256 * 1024
 DASHBOARD = "/ray/dashboard/dashboard.py\0"  # the dashboard's process is called python, like others
 NEW_CLUSTER = "WrongClusterID"  # the GCS was restarted, and this node's raylet has not noticed yet
@@ -52,6 +54,13 @@ def check_temp_dir(path: Path) -> None:
             "remove it, or set ray_temp_dir to another path"
         )
     close_temp_dir(path)
+    file_system = os.statvfs(path)
+    free_mib = file_system.f_bavail * file_system.f_frsize // 2**20
+    if free_mib < START_MIB or (file_system.f_files and not file_system.f_favail):
+        raise Refused(
+            f"ray_temp_dir {path}: {free_mib} MiB and {file_system.f_favail} inodes free, Ray needs {START_MIB} MiB to "
+            "start: make room on its file system; the node then starts by itself"
+        )
 
 
 def close_temp_dir(path: Path) -> None:

@@ -1,5 +1,6 @@
 """The incident this role is for: dead sessions have all but filled the disk, and the living one serves requests."""
 
+import shlex
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,17 @@ from tests.lab.lab import LabError, wait_until
 
 HEAD = "rayrack-head.service"
 ENTRY = "/etc/cron.d/rayrack-clean"
+PUT_OBJECTS = """
+import sys, numpy, ray
+ray.init(address="auto", logging_level="error")
+kept = []
+try:
+    for _ in range(int(sys.argv[1])):
+        kept.append(ray.put(numpy.ones(50 * 2**20, dtype=numpy.uint8)))
+    print("done")
+except Exception as error:
+    print(type(error).__name__)
+"""
 EVERY_MINUTE = "/etc/cron.d/rayrack-clean-every-minute"
 MODELS = ("tiny-a", "tiny-b")
 SHARED = "/srv/shared"
@@ -71,6 +83,14 @@ class SmallDisk:
         for file in files:
             size = int(int(blocks) * int(block_bytes) * share)
             self.read(f"head -c {size} /dev/zero > {file} && chown rayrack: {file} && sync -f {file}")
+
+    def put_objects(self, mib: int) -> str:
+        """Put objects of 50 MiB into Ray's store; `done`, or the name of the error."""
+        environment = (
+            f"RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=/etc/rayrack/secrets/ray.token RAY_TMPDIR={self.directory}"
+        )
+        python = f"cd /tmp; {environment} timeout 100 /opt/rayrack/current/bin/python -c"
+        return self.read(f"{python} {shlex.quote(PUT_OBJECTS)} {mib // 50} 2>/dev/null").splitlines()[-1]
 
     def sessions(self) -> set[str]:
         return set(self.read(f"ls {self.directory} | grep '^session_[0-9]' || true").split())
@@ -201,3 +221,39 @@ def test_what_others_write_never_reaches_ray_on_a_file_system_of_its_own(rack: D
         small.read(f"rm {SHARED}/fill {small.directory}/probe")
     assert load.problems == []
     assert small.used_percent() < before + 5
+
+
+# What a full disk does to Ray; docs/roles/ray_cleanup.md tells it to operators.
+
+
+def test_above_95_percent_ray_refuses_objects_that_it_would_have_to_spill_and_requests_are_answered(
+    rack: DeployedRack, small: SmallDisk
+) -> None:
+    with requests_all_the_time(rack) as load:
+        small.fill([f"{small.directory}/rest"], to_percent=97)
+        logs = f"{small.directory}/session_latest/logs/raylet*"
+        wait_until(lambda: "is over 95% full" in small.read(f"tail -q -n 3 {logs}"), "the raylet to see it", 60, 2)
+        answered = load.answered
+        assert small.put_objects(mib=50) == "done"
+        assert small.put_objects(mib=1000) == "OutOfDiskError"
+        wait_until(lambda: load.answered > answered + 20, "some more answers", 60)
+    small.read(f"rm {small.directory}/rest")
+    assert load.problems == []
+
+
+def test_a_disk_that_is_full_to_the_last_byte_stops_logs_and_starts_of_the_node_but_no_request(
+    rack: DeployedRack, small: SmallDisk
+) -> None:
+    rest = f"{small.directory}/rest"
+    with requests_all_the_time(rack) as load:
+        small.lab.ssh(small.host, f"dd if=/dev/zero of={rest} bs=64K; sync -f {rest}", check=False)
+        answered = load.answered
+        wait_until(lambda: load.answered > answered + 40, "some more answers", 120)
+    assert load.problems == []
+    assert small.read(f"grep -rl 'No space left on device' {small.directory}/session_latest/logs | head -n 1")
+    small.read(f"systemctl stop {HEAD}")
+    small.read(f"head -c 2G /dev/zero >>{rest} 2>/dev/null || true")
+    assert small.lab.ssh(small.host, f"systemctl start {HEAD}", check=False, timeout_s=120).returncode != 0
+    assert "failed: ray_temp_dir" in small.read(f"journalctl -u {HEAD} -o cat -n 20")
+    small.read(f"rm {rest}")
+    wait_until(small.serves, "the head to have started by itself, and every model to answer", SERVED_S, every_s=5)

@@ -81,6 +81,13 @@ def test_somebody_else_s_temp_dir_is_refused_with_both_names(tmp_path: Path, mon
         node_checks.check_temp_dir(tmp_path)
 
 
+def test_a_temp_dir_on_a_disk_that_is_full_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node_checks.check_temp_dir(tmp_path)
+    monkeypatch.setattr(node_checks, "START_MIB", 2**50)
+    with pytest.raises(Refused, match=rf"^ray_temp_dir {tmp_path}: \d+ MiB and \d+ inodes free, Ray needs {2**50} MiB"):
+        node_checks.check_temp_dir(tmp_path)
+
+
 def test_a_temp_dir_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Refused, match="cannot be made: Not a directory; a deploy makes it"):

@@ -16,8 +16,8 @@ SECRETS = "/etc/rayrack/secrets"
 REASON = "row remapping waits for Friday, ticket 4711"
 XID_79 = "NVRM: Xid (PCI:0000:1b:00): 79, pid=1234, GPU has fallen off the bus."
 REMAP = {"gpu.1.remap_pending": 1}
-# Cron begins a look at each full minute.
-MINUTE_S = 80
+# Cron begins a look at each full minute; on a busy machine it takes its time.
+MINUTE_S = 150
 
 pytestmark = [pytest.mark.destructive, pytest.mark.long]
 

@@ -22,6 +22,7 @@ _LEFT = (
     STAND_INS,
     INITRD,
     "/etc/apt/*/rayrack-nvidia*",
+    f"/var/lib/apt/lists/{REPOSITORY.replace('/', '_')}_*",
     "/etc/apt/apt.conf.d/52rayrack-nvidia",
     "/etc/modprobe.d/rayrack-nvidia.conf",
     "/etc/systemd/system/nvidia-persistenced.service.d",

@@ -46,6 +46,7 @@ echo "${version%-*}" >/sys/module/nvidia/version
 """
 # At a boot: nouveau takes the GPU unless it is blacklisted, and the driver's module is loaded by udev.
 _BOOT = f"""#!/bin/sh
+set -e
 {FAKE}/over {PCI} {FAKE}/pci
 {FAKE}/over {MODULE} {FAKE}/module
 rm -rf /sys/module/nvidia /sys/module/nouveau

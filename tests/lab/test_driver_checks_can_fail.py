@@ -35,10 +35,10 @@ BREAKAGES = (
         PACKAGES,
     ),
     breakage(
-        "a package is gone",
+        "the kernel module's package is gone",
         HOST,
-        "apt-get -y -qq remove --allow-change-held-packages nvidia-driver-cuda",
-        f"{INSTALL} nvidia-driver-cuda={OLD}-1 && apt-mark hold nvidia-driver-cuda",
+        "apt-get -y -qq remove --allow-change-held-packages nvidia-kernel-open-dkms",
+        f"{INSTALL} nvidia-kernel-open-dkms={OLD}-1 && apt-mark hold nvidia-kernel-open-dkms",
         PACKAGES,
     ),
     *(

@@ -60,5 +60,8 @@ def _service(name: str, revision: str) -> Deb:
         revision,
         {"Source": "fabricmanager" if name == "nvidia-fabricmanager" else name},
         {f"/lib/systemd/system/{name}.service": f"[Unit]\nDescription={name} of the tests\n{UNIT}"},
-        {"postinst": "[ ! -d /run/systemd/system ] || systemctl daemon-reload"},
+        {
+            "postinst": "[ ! -d /run/systemd/system ] || systemctl daemon-reload",
+            "prerm": f'[ "$1" != remove ] || systemctl disable --quiet --now {name}',
+        },
     )

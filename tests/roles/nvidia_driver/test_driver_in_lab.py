@@ -4,113 +4,47 @@ The hosts are the rack's, and they reboot here.
 """
 
 import shlex
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from roles.nvidia_driver.versions import upstream
-from tests.lab import fake_gpu, nvidia_packages
+from tests.lab import fake_gpu
 from tests.lab.apt_repository import AptRepository, Deb
-from tests.lab.lab import ROOT, Lab, Result
+from tests.lab.driver_host import (
+    FILES,
+    HOST,
+    INITRD,
+    NEW,
+    NEWEST,
+    OLD,
+    REPOSITORY,
+    SOURCES,
+    STAND_INS,
+    DriverHost,
+    build_repository,
+    driver_host,
+    held,
+)
+from tests.lab.lab import Lab
 from tests.lab.test_deploy_again import changes
 
-HOST, OTHER = "h2", "h1"
-OLD, NEW, NEWEST = "580.95.05", "580.126.20", "610.57.04"
-FILES = ("deploy/00_preflight.py", "deploy/05_verdict.py", "deploy/10_host.py", "deploy/15_gpu_host.py")
-REPOSITORY = "/srv/nvidia"
-NAMES = ("nvidia-kernel-open-dkms", "nvidia-driver-cuda", "libcuda1", "libnvidia-ml1", "nvidia-smi")
-INITRD = "/boot/initrd.img-test"
-LEFT = (
-    REPOSITORY,
-    INITRD,
-    "/etc/apt/*/rayrack-nvidia*",
-    "/etc/apt/apt.conf.d/52rayrack-nvidia",
-    "/etc/modprobe.d/rayrack-nvidia.conf",
-    "/etc/systemd/system/nvidia-persistenced.service.d",
-    "/usr/local/sbin/update-initramfs",
-    "/usr/bin/nvidia-uninstall",
-)
+OTHER = "h1"
 NVIDIA_FILES = "/etc/apt/sources.list.d/rayrack-nvidia.sources /etc/apt/preferences.d/rayrack-nvidia"
 
 pytestmark = [pytest.mark.destructive, pytest.mark.long]
 
 
-@dataclass(frozen=True)
-class GpuHost:
-    """A host with a GPU, and the repository its driver comes from."""
-
-    lab: Lab
-    repository: AptRepository
-
-    def deploy(self, version: str, *data: str, check: bool = True) -> Result:
-        settings = (
-            f"nvidia_driver_version={version}",
-            f"nvidia_driver_repository=file:{REPOSITORY}",
-            f"nvidia_driver_repository_key={self.repository.key}",
-            "min_free_gib_driver=0.1",
-            *data,
-        )
-        arguments = [argument for setting in settings for argument in ("--data", setting)]
-        return self.lab.pyinfra(*FILES, "-y", "--limit", HOST, *arguments, check=check)
-
-    def packages(self) -> dict[str, str]:
-        """Version and hold of every package of NVIDIA's: ``580.95.05-1 held``."""
-        fields = "'${db:Status-Abbrev}|${Package}|${Version}\\n'"
-        listing = self.lab.read(HOST, f"dpkg-query -W -f {fields} '*nvidia*' libcuda1 2>/dev/null || true")
-        found = (line.split("|") for line in listing.splitlines())
-        return {
-            name: f"{version} held" if state[0] == "h" else version for state, name, version in found if state[1] == "i"
-        }
-
-    def loaded(self) -> str:
-        return self.lab.ssh(HOST, "cat /sys/module/nvidia/version", check=False).stdout.strip()
-
-    def boot(self) -> str:
-        return self.lab.read(HOST, "cat /proc/sys/kernel/random/boot_id")
-
-
-def held(version: str, *more: str) -> dict[str, str]:
-    return dict.fromkeys((*NAMES, "nvidia-persistenced", *more), f"{version}-1 held")
-
-
-def send(lab: Lab, directory: Path, to: str) -> None:
-    """Copy a directory to the host, readable for apt's own user."""
-    unpack = f"mkdir -p {to} && tar -C {to} -x && chmod -R a+rX {to}"
-    ssh = ["ssh", "-F", str(lab.directory / "ssh_config"), HOST, unpack]
-    with subprocess.Popen(["tar", "-C", str(directory), "-c", "."], stdout=subprocess.PIPE) as tar:
-        subprocess.run(ssh, stdin=tar.stdout, check=True, timeout=60)
-
-
-def clean(lab: Lab) -> None:
-    """The host as it was: no package, no file, no device."""
-    fake_gpu.unplug(lab, HOST)
-    names = "dpkg-query -W -f '${Package}\\n' '*nvidia*' libcuda1 'linux-headers-*' dkms 2>/dev/null"
-    purge = "xargs -r apt-get -y -qq purge --allow-change-held-packages >/dev/null; apt-get -y -qq autoremove --purge"
-    lab.ssh(HOST, f"{names} | {purge}; rm -rf {' '.join(LEFT)}", timeout_s=300)
-
-
 @pytest.fixture(scope="module")
 def repository(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> AptRepository:
-    kernel = lab.read(HOST, "uname -r")
-    packages = nvidia_packages.repository((OLD, NEW, NEWEST), kernel)
-    return AptRepository.build(tmp_path_factory.mktemp("apt") / "repository", packages)
+    return build_repository(lab, tmp_path_factory.mktemp("apt") / "repository")
 
 
 @pytest.fixture
-def gpu_host(lab: Lab, repository: AptRepository) -> Iterator[GpuHost]:
-    """A host with one H100 and an initial RAM disk, without a driver."""
-    fake_gpu.plug_in(lab, HOST, fake_gpu.H100)
-    send(lab, repository.directory, REPOSITORY)
-    fake_gpu.put(lab, HOST, "/usr/local/sbin/update-initramfs", f"#!/bin/sh\ntouch {INITRD}\n", "755")
-    # The headers of this machine's kernel are in no repository that the host has at first.
-    lab.ssh(HOST, f"touch -d 2020-01-01 {INITRD}; dpkg -i {REPOSITORY}/linux-headers-*.deb")
-    try:
-        yield GpuHost(lab, repository)
-    finally:
-        clean(lab)
+def gpu_host(lab: Lab, repository: AptRepository) -> Iterator[DriverHost]:
+    with driver_host(lab, repository) as host:
+        yield host
 
 
 def test_a_host_without_gpu_gets_nothing(lab: Lab) -> None:
@@ -124,7 +58,7 @@ def test_a_host_without_gpu_gets_nothing(lab: Lab) -> None:
 
 
 def test_a_fresh_host_gets_exactly_this_version_held_and_at_work_and_a_second_run_changes_nothing(
-    gpu_host: GpuHost,
+    gpu_host: DriverHost,
 ) -> None:
     gpu_host.deploy(OLD)
     assert gpu_host.packages() == held(OLD)
@@ -140,23 +74,7 @@ def test_a_fresh_host_gets_exactly_this_version_held_and_at_work_and_a_second_ru
     assert changes(gpu_host.deploy(OLD)) == set()
 
 
-def test_the_checks_of_make_verify_are_green_for_the_driver(gpu_host: GpuHost) -> None:
-    gpu_host.deploy(OLD)
-    data = [f"--data=nvidia_driver_version={OLD}", f"--data=nvidia_driver_repository=file:{REPOSITORY}"]
-    command = [str(ROOT / ".venv/bin/python"), "-m", "pytest", "-q", "tests/hosts/test_driver.py"]
-    checks = subprocess.run(
-        [*command, "--inventory", "inventories/lab.py", "-k", HOST, *data],
-        cwd=ROOT,
-        env=gpu_host.lab.environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert checks.returncode == 0, checks.stdout
-
-
-def test_upgrades_leave_the_driver_where_it_is(gpu_host: GpuHost) -> None:
+def test_upgrades_leave_the_driver_where_it_is(gpu_host: DriverHost) -> None:
     gpu_host.deploy(OLD)
     moved = "apt-get -s dist-upgrade | grep -E '^(Inst|Remv) .*(nvidia|libcuda1)' || true"
     assert gpu_host.lab.read(HOST, moved, timeout_s=300) == ""
@@ -164,7 +82,7 @@ def test_upgrades_leave_the_driver_where_it_is(gpu_host: GpuHost) -> None:
     assert gpu_host.lab.read(HOST, f"rm /etc/apt/preferences.d/rayrack-nvidia; {moved}", timeout_s=300) == ""
 
 
-def test_a_library_that_was_moved_away_is_brought_back(gpu_host: GpuHost) -> None:
+def test_a_library_that_was_moved_away_is_brought_back(gpu_host: DriverHost) -> None:
     gpu_host.deploy(OLD)
     gpu_host.lab.ssh(HOST, f"apt-get -y -qq install --allow-change-held-packages libnvidia-ml1={NEWEST}-1")
     gpu_host.lab.ssh(HOST, "apt-mark unhold libnvidia-ml1")
@@ -172,7 +90,7 @@ def test_a_library_that_was_moved_away_is_brought_back(gpu_host: GpuHost) -> Non
     assert gpu_host.packages() == held(OLD)
 
 
-def test_another_version_needs_leave_to_reboot_and_then_the_run_goes_on_by_itself(gpu_host: GpuHost) -> None:
+def test_another_version_needs_leave_to_reboot_and_then_the_run_goes_on_by_itself(gpu_host: DriverHost) -> None:
     gpu_host.deploy(OLD)
     before = gpu_host.boot()
     stopped = gpu_host.deploy(NEW, check=False)
@@ -186,7 +104,7 @@ def test_another_version_needs_leave_to_reboot_and_then_the_run_goes_on_by_itsel
     assert changes(gpu_host.deploy(NEW)) == set()
 
 
-def test_nouveau_is_driven_out_by_a_reboot(gpu_host: GpuHost) -> None:
+def test_nouveau_is_driven_out_by_a_reboot(gpu_host: DriverHost) -> None:
     gpu_host.lab.ssh(HOST, "mkdir /sys/module/nouveau")
     stopped = gpu_host.deploy(OLD, check=False)
     assert stopped.returncode == 1
@@ -196,7 +114,7 @@ def test_nouveau_is_driven_out_by_a_reboot(gpu_host: GpuHost) -> None:
     assert gpu_host.loaded() == OLD
 
 
-def test_nvswitches_bring_the_fabric_manager_of_the_drivers_version(gpu_host: GpuHost) -> None:
+def test_nvswitches_bring_the_fabric_manager_of_the_drivers_version(gpu_host: DriverHost) -> None:
     fake_gpu.plug_in(gpu_host.lab, HOST, fake_gpu.H100, fake_gpu.NVSWITCH)
     gpu_host.deploy(OLD)
     assert gpu_host.packages() == held(OLD, "nvidia-fabricmanager")
@@ -208,7 +126,7 @@ def test_nvswitches_bring_the_fabric_manager_of_the_drivers_version(gpu_host: Gp
     assert gpu_host.packages() == held(OLD, "nvidia-fabricmanager")
 
 
-def test_proprietary_modules_take_the_place_of_the_open_ones(gpu_host: GpuHost) -> None:
+def test_proprietary_modules_take_the_place_of_the_open_ones(gpu_host: DriverHost) -> None:
     gpu_host.deploy(OLD)
     gpu_host.deploy(OLD, "nvidia_kernel_modules=proprietary")
     found = gpu_host.packages()
@@ -216,7 +134,7 @@ def test_proprietary_modules_take_the_place_of_the_open_ones(gpu_host: GpuHost) 
     assert found["nvidia-kernel-dkms"] == f"{OLD}-1 held"
 
 
-def refused(gpu_host: GpuHost, version: str, *data: str) -> str:
+def refused(gpu_host: DriverHost, version: str, *data: str) -> str:
     """What a deploy says that ends without a package changed."""
     result = gpu_host.deploy(version, *data, check=False)
     assert result.returncode == 1, result.stdout
@@ -225,7 +143,7 @@ def refused(gpu_host: GpuHost, version: str, *data: str) -> str:
     return result.stdout
 
 
-def test_refusals_come_before_any_package(gpu_host: GpuHost) -> None:
+def test_refusals_come_before_any_package(gpu_host: DriverHost) -> None:
     lab = gpu_host.lab
     assert f"it has {NEWEST}-1, {NEW}-1, {OLD}-1" in refused(gpu_host, "580.99.99")
     assert "too old for the runtime's CUDA 13.0" in refused(gpu_host, "535.261.03", "runtime=cuda")
@@ -241,27 +159,23 @@ def test_refusals_come_before_any_package(gpu_host: GpuHost) -> None:
         lab.ssh(HOST, "rm /etc/apt/sources.list.d/cuda.list")
 
 
-def test_secure_boot_without_a_key_is_refused(gpu_host: GpuHost) -> None:
-    variable = "/srv/fake-firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
-    make = f"mkdir -p $(dirname {variable}) && printf '\\006\\000\\000\\000\\001' >{variable}"
-    gpu_host.lab.ssh(HOST, f"{make} && mount --bind /srv/fake-firmware /sys/firmware")
-    try:
+def test_secure_boot_without_a_key_is_refused(gpu_host: DriverHost) -> None:
+    variable = "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+    with fake_gpu.firmware(gpu_host.lab, HOST, variable, r"\006\000\000\000\001"):
         assert "Secure Boot is on" in refused(gpu_host, OLD)
-    finally:
-        gpu_host.lab.ssh(HOST, "umount /sys/firmware; rm -rf /srv/fake-firmware")
 
 
-def test_debians_own_packages_with_the_check_of_cuda_waived(gpu_host: GpuHost, tmp_path: Path) -> None:
+def test_debians_own_packages_with_the_check_of_cuda_waived(gpu_host: DriverHost, tmp_path: Path) -> None:
     lab = gpu_host.lab
     # dkms would build the module for a kernel whose headers nobody has here; everything else is Debian's.
     common, program = "/usr/lib/dkms/common.postinst", "/usr/sbin/dkms"
     files = dict.fromkeys((common, program), "#!/bin/sh\nexit 0\n")
     Deb("dkms", "99", files=files, scripts={"postinst": f"chmod 755 {common} {program}"}).build(tmp_path)
-    send(lab, tmp_path, "/srv/stand-ins")
+    fake_gpu.send(lab, HOST, tmp_path, STAND_INS)
     sleeping = "[Service]\nType=simple\nUser=root\nExecStart=\nExecStart=/bin/sleep infinity\nExecStopPost=\n"
     fake_gpu.put(lab, HOST, "/etc/systemd/system/nvidia-persistenced.service.d/lab.conf", sleeping)
     components = "main contrib non-free non-free-firmware"
-    lab.ssh(HOST, f"dpkg -i /srv/stand-ins/*.deb; sed -i 's/ main$/ {components}/' /etc/apt/sources.list")
+    lab.ssh(HOST, f"dpkg -i {STAND_INS}/*.deb; sed -i.before 's/ main$/ {components}/' {SOURCES}")
     lab.ssh(HOST, "apt-get -qq update", timeout_s=300)
     candidate = lab.read(HOST, "apt-cache policy libcuda1 | awk '/Candidate/ { print $2 }'")
     version = upstream(candidate)

@@ -91,7 +91,7 @@ class Settings(BaseModel):
     clean_ray_min_age_minutes: int = Field(60, ge=0, le=10**6, description="a dead session younger than this is kept")
 
     # the run
-    skip_unreachable: bool = Field(False, description="go on without hosts that cannot be reached")
+    skip_unreachable: bool = Field(False, description="go on without workers that cannot be reached")
 
     # the clean-up of Ray's directory (roles/ray_cleanup)
     clean_ray_log_max_age_hours: int = Field(168, ge=1, le=10**6, description="a log nobody has open goes after this")

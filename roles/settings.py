@@ -6,24 +6,20 @@ generated from the fields below.
 
 import ipaddress
 import re
-from collections.abc import Iterator
-from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from roles import setting_rules
 from roles.accelerators import GpuModel
 from roles.field_errors import cross_field, shown
 from roles.nvidia_driver.versions import VERSION_PATTERN as DRIVER_VERSION_PATTERN
+from roles.setting_types import AbsolutePath, Directory, ImageFile, Port, ReplicaPorts, WorkerPorts
 
 # Linux limits a Unix socket's path to 108 bytes with its closing NUL (man 7 unix). Ray puts its sockets at
 # <ray_temp_dir>/session_2026-11-21_18-30-00_123456_1234567/sockets/plasma_store, and workers append a suffix.
 UNIX_SOCKET_PATH_MAX_BYTES = 107
 RAY_SOCKET_SUFFIX = "/session_2026-11-21_18-30-00_123456_1234567/sockets/plasma_store.1"
-
-Port = Annotated[int, Field(ge=1, le=65535)]
-AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/+-]+$")]
-PortRange = Annotated[str, StringConstraints(pattern=r"^\d{1,5}-\d{1,5}$")]
 
 
 class Settings(BaseModel):
@@ -56,7 +52,7 @@ class Settings(BaseModel):
     object_store_memory_mib: int | None = Field(
         None, ge=100, description="Ray's object store in MiB; null: Ray's own choice (30 % of memory)"
     )
-    ray_temp_dir: AbsolutePath = Field("/tmp/ray", description="directory of Ray's sessions, sockets and logs")  # noqa: S108
+    ray_temp_dir: Directory = Field("/tmp/ray", description="directory of Ray's sessions, sockets and logs")  # noqa: S108
     gcs_port: Port = Field(6379, description="GCS (head)")
     dashboard_port: Port = Field(8265, description="dashboard and REST API on the head's loopback")
     serve_port: Port = Field(8100, description="Ray Serve's HTTP port (head)")
@@ -69,8 +65,8 @@ class Settings(BaseModel):
     metrics_port: Port = Field(6385, description="Ray's metrics export")
     serve_metrics_port: Port = Field(9101, description="metrics of Serve's HAProxy")
     serve_stats_port: Port = Field(8404, description="stats page of Serve's HAProxy")
-    worker_ports: PortRange = Field("20000-20999", description="Ray workers")
-    direct_ingress_ports: PortRange = Field("30000-30999", description="replicas reached by Serve's HAProxy")
+    worker_ports: WorkerPorts = Field("20000-20999", description="Ray workers")
+    direct_ingress_ports: ReplicaPorts = Field("30000-30999", description="replicas reached by Serve's HAProxy")
 
     # the gateway
     gateway_bind: str = Field("*", description="address the gateway listens on; `*`: all")
@@ -82,8 +78,8 @@ class Settings(BaseModel):
     limit_nofile: int = Field(1_048_576, ge=4096, description="open files per service")
     limit_memlock: str = Field("infinity", pattern=r"^(infinity|\d+[KMG]?)$", description="locked memory per service")
     dev_shm_mib: int | None = Field(None, ge=64, description="size of /dev/shm in MiB; null: as the system has it")
-    weights_dir: AbsolutePath = Field("/var/lib/rayrack/models", description="downloaded weights")
-    cache_dir: AbsolutePath = Field("/var/cache/rayrack", description="compile caches, one directory per model")
+    weights_dir: Directory = Field("/var/lib/rayrack/models", description="downloaded weights")
+    cache_dir: Directory = Field("/var/cache/rayrack", description="compile caches, one directory per model")
     min_free_gib_ray: float = Field(10, ge=0, description="free space required where Ray's files live, in GiB")
     min_free_gib_runtime: float = Field(20, ge=0, description="free space required to install a runtime, in GiB")
     min_free_gib_weights: float = Field(20, ge=0, description="free space required where weights live, in GiB")
@@ -120,7 +116,7 @@ class Settings(BaseModel):
         description="size in GiB of a file system of its own for `ray_temp_dir`: an image file, grown when this grows, "
         "never shrunk; null: none is made",
     )
-    ray_temp_image: AbsolutePath = Field(
+    ray_temp_image: ImageFile = Field(
         "/var/lib/rayrack-ray.img", description="that image file; it takes its whole size at once"
     )
     ignore_drive_health: bool = Field(False, description="go on with drives that SMART calls failing")
@@ -188,13 +184,13 @@ class Settings(BaseModel):
     @field_validator("ray_temp_dir")
     @classmethod
     def _sockets_fit(cls, value: str) -> str:
-        longest = len((value.rstrip("/") + RAY_SOCKET_SUFFIX).encode())
+        longest = len((value + RAY_SOCKET_SUFFIX).encode())
         if longest > UNIX_SOCKET_PATH_MAX_BYTES:
             raise ValueError(
                 f"too long: Ray's socket paths would have {longest} bytes and Linux allows "
                 f"{UNIX_SOCKET_PATH_MAX_BYTES}; shorten it by {longest - UNIX_SOCKET_PATH_MAX_BYTES}"
             )
-        return str(PurePosixPath(value))
+        return value
 
     @field_validator("gpu_health_override")
     @classmethod
@@ -202,14 +198,6 @@ class Settings(BaseModel):
         reason = (value or {}).get("reason", "").strip()
         if value is not None and (set(value) != {"reason"} or not reason.isprintable() or not 10 <= len(reason) <= 300):
             raise ValueError(f"must be {{reason: ...}} with one line of 10 to 300 characters, not {shown(value)}")
-        return value
-
-    @field_validator("worker_ports", "direct_ingress_ports")
-    @classmethod
-    def _range_ascends(cls, value: str) -> str:
-        low, high = port_range(value)
-        if not 1024 <= low < high <= 65535:
-            raise ValueError("needs LOW-HIGH with 1024 <= LOW < HIGH <= 65535")
         return value
 
     @field_validator("nvidia_driver_version")
@@ -227,55 +215,6 @@ class Settings(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _ports_are_distinct(self) -> "Settings":
-        cross_field(_port_problems(self))
+    def _settings_fit_together(self) -> "Settings":
+        cross_field(setting_rules.problems(self))
         return self
-
-    @model_validator(mode="after")
-    def _clean_ray_acts_before_it_warns(self) -> "Settings":
-        if self.clean_ray_eager_percent > self.clean_ray_warn_percent:
-            text = f"is {self.clean_ray_eager_percent}, above clean_ray_warn_percent ({self.clean_ray_warn_percent})"
-            cross_field([(("clean_ray_eager_percent",), text)])
-        return self
-
-    @model_validator(mode="after")
-    def _image_lies_elsewhere(self) -> "Settings":
-        cross_field(_image_problems(self))
-        return self
-
-
-PORT_FIELDS = tuple(name for name, field in Settings.model_fields.items() if name.endswith("_port"))
-
-
-def port_range(value: str) -> tuple[int, int]:
-    """``"20000-20999"`` as two numbers, both included."""
-    low, high = value.split("-")
-    return int(low), int(high)
-
-
-def _port_problems(settings: Settings) -> Iterator[tuple[tuple[str], str]]:
-    """Each port once, and none inside a range: a firewall and a person must be able to tell them apart."""
-    ranges = {name: port_range(getattr(settings, name)) for name in ("worker_ports", "direct_ingress_ports")}
-    seen: dict[int, str] = {}
-    for name in PORT_FIELDS:
-        port = getattr(settings, name)
-        if (other := seen.setdefault(port, name)) != name:
-            yield (name,), f"is {port}, and so is {other}"
-        for range_name, (low, high) in ranges.items():
-            if low <= port <= high:
-                yield (name,), f"{port} lies within {range_name} ({low}-{high})"
-    (low_a, high_a), (low_b, high_b) = ranges.values()
-    if low_a <= high_b and low_b <= high_a:
-        yield ("direct_ingress_ports",), "overlaps worker_ports"
-
-
-def _image_problems(settings: Settings) -> Iterator[tuple[tuple[str], str]]:
-    """Whoever could put another file in the image's place would have root mount it; and no image lies in itself."""
-    image = PurePosixPath(settings.ray_temp_image)
-    for name in ("ray_temp_dir", "weights_dir", "cache_dir"):
-        if image.is_relative_to(getattr(settings, name)):
-            yield ("ray_temp_image",), f"must not lie in {name} ({getattr(settings, name)})"
-            return
-    for directory in ("/var/lib/rayrack", "/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108 - refused
-        if image.is_relative_to(directory):
-            yield ("ray_temp_image",), f"must not lie in {directory}, where not only root can write"

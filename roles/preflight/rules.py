@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from roles.model_serving.capacity import HostCapacity
 from roles.model_serving.model import Model
 from roles.preflight.info import HostInfo, Listener
-from roles.settings import Settings, port_range
+from roles.setting_types import port_range
+from roles.settings import Settings
 from roles.storage import ray_disk, weights
 from roles.storage import rules as storage
 

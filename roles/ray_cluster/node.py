@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from roles.settings import Settings, port_range
+from roles.setting_types import port_range
+from roles.settings import Settings
 
 Role = Literal["head", "worker"]
 

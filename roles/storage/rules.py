@@ -173,6 +173,12 @@ def directory_problem(host_name: str, setting: str, disk: Disk) -> str | None:
             f"{where}: belongs to {disk.owner}, who could read or replace what the services keep there; "
             f"remove it or set another {setting}"
         )
+    # What a deploy makes belongs to rayrack at once.
+    if disk.owner == "root" and not disk.empty:
+        return (
+            f"{where}: belongs to root and holds files, and the user rayrack would own it; set another {setting}, or "
+            "move aside what is in it"
+        )
     return None
 
 

@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from roles import field_errors
-from roles.settings import PORT_FIELDS, RAY_SOCKET_SUFFIX, UNIX_SOCKET_PATH_MAX_BYTES, Settings, port_range
+from roles.setting_types import port_range
+from roles.settings import RAY_SOCKET_SUFFIX, UNIX_SOCKET_PATH_MAX_BYTES, Settings
+
+PORT_FIELDS = [name for name in Settings.model_fields if name.endswith("_port")]
 
 
 def problems(**data: Any) -> list[str]:
@@ -107,15 +110,66 @@ def test_anything_else_as_node_ip_is_refused(address: str) -> None:
 
 
 def test_a_path_too_long_for_rays_sockets_is_refused_and_says_by_how_much() -> None:
-    longest = "/" + "a" * (UNIX_SOCKET_PATH_MAX_BYTES - len(RAY_SOCKET_SUFFIX) - 1)
+    longest = "/data/" + "a" * (UNIX_SOCKET_PATH_MAX_BYTES - len(RAY_SOCKET_SUFFIX) - 6)
     assert Settings(ray_temp_dir=longest).ray_temp_dir == longest
     assert problems(ray_temp_dir=longest + "abc") == [
         "ray_temp_dir: too long: Ray's socket paths would have 110 bytes and Linux allows 107; shorten it by 3"
     ]
 
 
-def test_a_trailing_slash_does_not_matter() -> None:
-    assert Settings(ray_temp_dir="/var/ray/").ray_temp_dir == "/var/ray"
+@pytest.mark.parametrize("name", ["ray_temp_dir", "weights_dir", "cache_dir"])
+def test_a_trailing_slash_does_not_matter(name: str) -> None:
+    assert Settings.model_validate({name: "/var/ray/"}).model_dump()[name] == "/var/ray"
+
+
+PATHS = ["ray_temp_dir", "weights_dir", "cache_dir", "ray_temp_image", "runtime_wheelhouse", "metrics_dir"]
+
+
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("path", ["/tmp/../etc", "/data/./ray", "/data//ray", "//", "//data/ray", "/data/ray//"])
+def test_a_path_has_one_spelling(name: str, path: str) -> None:
+    assert problems(**{name: path}) == [f'{name}: must be a path without `.`, `..` and `//`, not "{path}"']
+
+
+@pytest.mark.parametrize("name", ["ray_temp_dir", "weights_dir", "cache_dir"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/tmp", "/etc", "/opt", "/data", "/home/", "/etc/rayrack", "/etc/x/y", "/usr/share", "/opt/rayrack"),
+        *("/opt/rayrack/bin", "/var/lib", "/var/lib/rayrack", "/var/cache", "/var/run/ray", "/dev/shm/ray", "/root/a"),
+    ],
+)
+def test_a_directory_that_rayrack_takes_over_is_none_of_the_systems(name: str, path: str) -> None:
+    (line,) = problems(**{name: path})
+    assert line.startswith(f"{name}: must be a directory of its own, ")
+
+
+@pytest.mark.parametrize(
+    "path", ["/data/ray", "/mnt/nvme0/ray", "/srv/ray", "/tmp/ray2", "/var/lib/rayrack/r", "/opt/ray"]
+)
+def test_a_directory_of_its_own_may_lie_beside_others(path: str) -> None:
+    assert Settings(ray_temp_dir=path).ray_temp_dir == path
+
+
+def test_no_two_directories_are_one_and_none_lies_in_another() -> None:
+    assert problems(ray_temp_dir="/data/a", weights_dir="/data/a", cache_dir="/data/a") == [
+        "weights_dir: is /data/a, and so is ray_temp_dir; set another",
+        "cache_dir: is /data/a, and so is ray_temp_dir; set another",
+        "cache_dir: is /data/a, and so is weights_dir; set another",
+    ]
+    assert problems(weights_dir="/tmp/ray/models") == [
+        "weights_dir: /tmp/ray/models lies in ray_temp_dir (/tmp/ray); set another"
+    ]
+    assert problems(weights_dir="/data/all", ray_temp_dir="/data/all/ray") == [
+        "ray_temp_dir: /data/all/ray lies in weights_dir (/data/all); set another"
+    ]
+    assert Settings(weights_dir="/data/ray-models", ray_temp_dir="/data/ray").ray_temp_dir == "/data/ray"
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "/usr/ray.img", "/dev/sdb", "/opt/rayrack/ray.img"])
+def test_rays_image_is_no_file_of_the_systems(path: str) -> None:
+    (line,) = problems(ray_temp_image=path)
+    assert line.startswith("ray_temp_image: must not lie in /")
 
 
 def test_two_services_cannot_have_one_port() -> None:
@@ -124,8 +178,8 @@ def test_two_services_cannot_have_one_port() -> None:
 
 @pytest.mark.parametrize("name", ["worker_ports", "direct_ingress_ports"])
 def test_no_port_lies_in_a_range(name: str) -> None:
-    assert problems(gateway_port=25000, **{name: "24999-25001"}) == [
-        f"gateway_port: 25000 lies within {name} (24999-25001)"
+    assert problems(gateway_port=25000, **{name: "24900-25001"}) == [
+        f"gateway_port: 25000 lies within {name} (24900-25001)"
     ]
 
 

@@ -175,6 +175,14 @@ def test_a_directory_that_is_not_there_yet_is_no_problem() -> None:
     assert directory_problem("gpu-03", "ray_temp_dir", disk(RAY, free=1, kind="absent", owner=None)) is None
 
 
+def test_a_directory_of_roots_with_files_in_it_is_not_taken_over() -> None:
+    assert directory_problem("gpu-03", "weights_dir", disk("/srv/data", free=1, owner="root", empty=False)) == (
+        "gpu-03: /srv/data: belongs to root and holds files, and the user rayrack would own it; set another "
+        "weights_dir, or move aside what is in it"
+    )
+    assert directory_problem("gpu-03", "weights_dir", disk(WEIGHTS, free=1, owner="rayrack", empty=False)) is None
+
+
 def test_a_directory_of_somebody_else_is_refused() -> None:
     line = directory_problem("gpu-03", "ray_temp_dir", disk(RAY, free=1, owner="mallory"))
     assert line is not None

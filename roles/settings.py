@@ -5,7 +5,6 @@ generated from the fields below.
 """
 
 import ipaddress
-import re
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -13,8 +12,18 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from roles import setting_rules
 from roles.accelerators import GpuModel
 from roles.field_errors import cross_field, shown
-from roles.nvidia_driver.versions import VERSION_PATTERN as DRIVER_VERSION_PATTERN
-from roles.setting_types import AbsolutePath, Directory, ImageFile, Port, ReplicaPorts, WorkerPorts
+from roles.nvidia_driver.versions import DriverVersion
+from roles.setting_types import (
+    AbsolutePath,
+    Directory,
+    HttpUrl,
+    ImageFile,
+    NoProxy,
+    Port,
+    ReplicaPorts,
+    RepositoryUrl,
+    WorkerPorts,
+)
 
 # Linux limits a Unix socket's path to 108 bytes with its closing NUL (man 7 unix). Ray puts its sockets at
 # <ray_temp_dir>/session_2026-11-21_18-30-00_123456_1234567/sockets/plasma_store, and workers append a suffix.
@@ -32,13 +41,13 @@ class Settings(BaseModel):
     runtime_wheelhouse: AbsolutePath | None = Field(
         None, description="directory on the host that holds every wheel of the lock; null: wheels come from an index"
     )
-    runtime_index_url: str | None = Field(None, description="private package index; null: pip's own default")
-    runtime_cpu_torch_index_url: str = Field(
+    runtime_index_url: HttpUrl | None = Field(None, description="private package index; null: pip's own default")
+    runtime_cpu_torch_index_url: HttpUrl = Field(
         "https://download.pytorch.org/whl/cpu",
         description="index of torch's CPU build, used without a wheelhouse",
     )
-    http_proxy: str | None = Field(None, description="proxy for package downloads on the host (apt, pip, uv)")
-    no_proxy: str = Field("localhost,127.0.0.1", description="what the proxy is not asked for")
+    http_proxy: HttpUrl | None = Field(None, description="proxy for package downloads on the host (apt, pip, uv)")
+    no_proxy: NoProxy = Field("localhost,127.0.0.1", description="what the proxy is not asked for")
 
     # the models
     models_file: str | None = Field(None, description="path of the model list, relative to the working directory")
@@ -132,7 +141,7 @@ class Settings(BaseModel):
     nvidia_driver_source: Literal["nvidia", "distribution"] = Field(
         "nvidia", description="whose packages: NVIDIA's, or the distribution's (Debian: non-free must be enabled)"
     )
-    nvidia_driver_repository: str | None = Field(
+    nvidia_driver_repository: RepositoryUrl | None = Field(
         None, description="URL of a mirror of NVIDIA's repository for this distribution; null: NVIDIA's own"
     )
     nvidia_driver_repository_key: str | None = Field(
@@ -203,15 +212,8 @@ class Settings(BaseModel):
     @field_validator("nvidia_driver_version")
     @classmethod
     def _is_a_driver_version(cls, value: str | None) -> str | None:
-        if value is not None and not re.match(DRIVER_VERSION_PATTERN, value):
+        if value is not None and DriverVersion.parse(value) is None:
             raise ValueError(f"must be an exact driver version as 580.95.05, not {shown(value)}")
-        return value
-
-    @field_validator("nvidia_driver_repository")
-    @classmethod
-    def _is_a_repository(cls, value: str | None) -> str | None:
-        if value is not None and not re.match(r"^(https?://|file:/)[^\s\[\]]+$", value):
-            raise ValueError(f"must be an http, https or file URL, not {shown(value)}")
         return value
 
     @model_validator(mode="after")

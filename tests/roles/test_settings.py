@@ -71,6 +71,14 @@ def test_an_unknown_setting_is_refused_with_the_nearest_name() -> None:
         ("nvidia_driver_source", "run"),
         ("nvidia_driver_repository", "ftp://mirror/"),
         ("nvidia_driver_repository", "http://mirror/a b"),
+        ("nvidia_driver_version", "580.95.05\n"),
+        ("nvidia_driver_repository", "https://x/y\n"),
+        ("nvidia_driver_repository", "https://[fd00::1]/y"),
+        ("nvidia_driver_repository", "https:///y"),
+        ("no_proxy", 'a"b c'),
+        ("no_proxy", "localhost\n"),
+        ("no_proxy", "http://a"),
+        ("no_proxy", "a//b"),
         ("nvidia_fabric_manager", "sometimes"),
         ("min_free_gib_driver", -1),
         ("gpu_temperature_max_c", 20),
@@ -91,6 +99,34 @@ def test_absurd_values_are_refused_one_line_each(name: str, value: object) -> No
 @pytest.mark.parametrize("path", ["relative", "", "/a b", "/a'b", "/a\nb", "/$HOME", "~/x"])
 def test_a_directory_is_an_absolute_path_without_characters_to_quote(name: str, path: str) -> None:
     assert problems(**{name: path})[0].startswith(f"{name}: must match ")
+
+
+URLS = ["http_proxy", "runtime_index_url", "runtime_cpu_torch_index_url"]
+
+
+@pytest.mark.parametrize("name", URLS)
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("proxy:3128", "", "not a url", "ftp://x/", "http://", "http://:3128", "http://x:port", "http://x:99999"),
+        *("http://x/\n", "http://a b/", 'http://u:geheim@x"', 'http://x";\nDPkg::Pre-Invoke {"id";};//', "http://x\\"),
+    ],
+)
+def test_a_url_is_one_and_a_wrong_one_is_refused_without_showing_it(name: str, url: str) -> None:
+    assert problems(**{name: url}) == [
+        f"{name}: must be an http or https URL, as http://proxy.example:3128, without spaces, quotes and backslashes"
+    ]
+
+
+@pytest.mark.parametrize("name", URLS)
+@pytest.mark.parametrize("url", ["http://proxy.example:3128", "https://u:p%40ss@x/simple/", "http://[fd00::1]:3128"])
+def test_a_url_may_have_a_password_a_port_and_an_address(name: str, url: str) -> None:
+    assert Settings.model_validate({name: url}).model_dump()[name] == url
+
+
+@pytest.mark.parametrize("names", ["", "*", "localhost,127.0.0.1", ".example.org, 10.0.0.0/8,::1", "*.example.org"])
+def test_the_proxys_exceptions_are_names_and_addresses(names: str) -> None:
+    assert Settings(no_proxy=names).no_proxy == names
 
 
 def test_the_clean_up_of_rays_directory_acts_before_it_warns() -> None:

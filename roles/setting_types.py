@@ -13,6 +13,8 @@ from roles.field_errors import shown
 
 # 16 TiB: more memory than a host has.
 MEMORY_MAX_MIB = 16 * 2**20
+# What systemd raises fs.nr_open to at boot; the kernel itself takes no more than twice that.
+NOFILE_MAX = 1_073_741_816
 # Directories of the system, all below them included: nothing of ours belongs there, and one of ours is chowned.
 SYSTEM_TREES = (
     *("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root", "/run", "/sbin"),

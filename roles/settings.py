@@ -4,7 +4,6 @@
 generated from the fields below.
 """
 
-import ipaddress
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -14,10 +13,16 @@ from roles.accelerators import GpuModel
 from roles.field_errors import cross_field, shown
 from roles.nvidia_driver.versions import DriverVersion
 from roles.setting_types import (
+    MEMORY_MAX_MIB,
+    NOFILE_MAX,
     AbsolutePath,
+    BindAddress,
     Directory,
+    Gib,
     HttpUrl,
     ImageFile,
+    LimitMemlock,
+    NodeIp,
     NoProxy,
     Port,
     ReplicaPorts,
@@ -54,12 +59,15 @@ class Settings(BaseModel):
     remove_all: bool = Field(False, description="allow a model list that would remove every model")
 
     # Ray
-    node_ip: str | None = Field(None, description="Ray's address on this host; null: the one it is reached at")
+    node_ip: NodeIp | None = Field(None, description="Ray's address on this host; null: the one it is reached at")
     num_cpus: int | None = Field(None, ge=1, le=4096, description="CPUs Ray may place on this host; null: all it has")
     gpus: int = Field(0, ge=0, le=64, description="GPUs this host has")
     gpu_model: GpuModel | None = Field(None, description="Ray's accelerator name of these GPUs (`H100`, `L4`, ...)")
     object_store_memory_mib: int | None = Field(
-        None, ge=100, description="Ray's object store in MiB; null: Ray's own choice (30 % of memory)"
+        None,
+        ge=100,
+        le=MEMORY_MAX_MIB,
+        description="Ray's object store in MiB; null: Ray's own choice (30 % of memory)",
     )
     ray_temp_dir: Directory = Field("/tmp/ray", description="directory of Ray's sessions, sockets and logs")  # noqa: S108
     gcs_port: Port = Field(6379, description="GCS (head)")
@@ -78,20 +86,22 @@ class Settings(BaseModel):
     direct_ingress_ports: ReplicaPorts = Field("30000-30999", description="replicas reached by Serve's HAProxy")
 
     # the gateway
-    gateway_bind: str = Field("*", description="address the gateway listens on; `*`: all")
+    gateway_bind: BindAddress = Field("*", description="address the gateway listens on; `*`: all")
     gateway_port: Port = Field(8000, description="the OpenAI-compatible endpoint")
     gateway_maxconn: int = Field(500, ge=10, le=100_000, description="connections the gateway holds at once")
     gateway_max_body_kib: int = Field(4032, ge=64, le=16_384, description="largest request body in KiB; memory follows")
 
     # the host
-    limit_nofile: int = Field(1_048_576, ge=4096, description="open files per service")
-    limit_memlock: str = Field("infinity", pattern=r"^(infinity|\d+[KMG]?)$", description="locked memory per service")
-    dev_shm_mib: int | None = Field(None, ge=64, description="size of /dev/shm in MiB; null: as the system has it")
+    limit_nofile: int = Field(1_048_576, ge=4096, le=NOFILE_MAX, description="open files per service")
+    limit_memlock: LimitMemlock = Field("infinity", description="locked memory per service: `infinity`, or as `64G`")
+    dev_shm_mib: int | None = Field(
+        None, ge=64, le=MEMORY_MAX_MIB, description="size of /dev/shm in MiB; null: as the system has it"
+    )
     weights_dir: Directory = Field("/var/lib/rayrack/models", description="downloaded weights")
     cache_dir: Directory = Field("/var/cache/rayrack", description="compile caches, one directory per model")
-    min_free_gib_ray: float = Field(10, ge=0, description="free space required where Ray's files live, in GiB")
-    min_free_gib_runtime: float = Field(20, ge=0, description="free space required to install a runtime, in GiB")
-    min_free_gib_weights: float = Field(20, ge=0, description="free space required where weights live, in GiB")
+    min_free_gib_ray: Gib = Field(10, description="free space required where Ray's files live, in GiB")
+    min_free_gib_runtime: Gib = Field(20, description="free space required to install a runtime, in GiB")
+    min_free_gib_weights: Gib = Field(20, description="free space required where weights live, in GiB")
     disk_used_max_percent: int = Field(90, ge=10, le=100, description="a file system fuller than this is refused")
     clean_ray_min_age_minutes: int = Field(60, ge=0, le=10**6, description="a dead session younger than this is kept")
 
@@ -150,7 +160,7 @@ class Settings(BaseModel):
     nvidia_fabric_manager: bool | None = Field(
         None, description="fabric manager of the driver's version; null: on hosts with NVSwitches on the PCI bus"
     )
-    min_free_gib_driver: float = Field(4, ge=0, description="free space required to install a driver, in GiB")
+    min_free_gib_driver: Gib = Field(4, description="free space required to install a driver, in GiB")
     allow_reboot: bool = Field(False, description="reboot a host when its driver needs it")
     lab_skip_cuda_check: bool = Field(
         False, description="lab only: install a driver that is too old for the runtime's CUDA"
@@ -172,23 +182,6 @@ class Settings(BaseModel):
     metrics_dir: AbsolutePath = Field(
         "/var/lib/prometheus/node-exporter", description="where node_exporter's textfile collector reads metrics"
     )
-
-    @field_validator("node_ip")
-    @classmethod
-    def _node_ip_is_an_address(cls, value: str | None) -> str | None:
-        return None if value is None else cls._address(value)
-
-    @field_validator("gateway_bind")
-    @classmethod
-    def _gateway_bind_is_an_address(cls, value: str) -> str:
-        return value if value == "*" else cls._address(value)
-
-    @staticmethod
-    def _address(value: str) -> str:
-        try:
-            return str(ipaddress.ip_address(value))
-        except ValueError:
-            raise ValueError(f"must be an IPv4 or IPv6 address, not {shown(value)}") from None
 
     @field_validator("ray_temp_dir")
     @classmethod

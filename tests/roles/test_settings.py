@@ -51,7 +51,26 @@ def test_an_unknown_setting_is_refused_with_the_nearest_name() -> None:
         ("num_cpus", 0),
         ("object_store_memory_mib", 1),
         ("limit_nofile", 10),
+        ("limit_nofile", 10**12),
         ("limit_memlock", "lots"),
+        ("limit_memlock", "1" * 23),
+        ("limit_memlock", "9999999999G"),
+        ("limit_memlock", "64G\n"),
+        ("dev_shm_mib", 10**15),
+        ("object_store_memory_mib", 10**12),
+        ("min_free_gib_weights", float("inf")),
+        ("min_free_gib_runtime", float("nan")),
+        ("min_free_gib_driver", 1e300),
+        ("worker_ports", "20000-20001"),
+        ("worker_ports", "20000-20098"),
+        ("direct_ingress_ports", "30000-30008"),
+        ("node_ip", "fe80::1%eth0"),
+        ("node_ip", "0.0.0.0"),
+        ("node_ip", "::"),
+        ("node_ip", "224.0.0.1"),
+        ("gateway_bind", "fe80::1%eth0"),
+        ("gateway_bind", "ff02::1"),
+        ("gateway_bind", "gpu-01"),
         ("disk_used_max_percent", 101),
         ("min_free_gib_ray", -1),
         ("gateway_maxconn", 0),
@@ -135,7 +154,17 @@ def test_the_clean_up_of_rays_directory_acts_before_it_warns() -> None:
     ]
 
 
-@pytest.mark.parametrize("address", ["10.0.0.4", "fd00::4"])
+@pytest.mark.parametrize("limit", ["infinity", "67108864", "64M", "512G"])
+def test_locked_memory_is_limited_in_bytes_or_in_systemds_units(limit: str) -> None:
+    assert Settings(limit_memlock=limit).limit_memlock == limit
+
+
+@pytest.mark.parametrize("address", ["*", "0.0.0.0", "::", "127.0.0.1", "10.0.0.4"])
+def test_the_gateway_may_listen_on_one_address_or_on_all(address: str) -> None:
+    assert Settings(gateway_bind=address).gateway_bind == address
+
+
+@pytest.mark.parametrize("address", ["10.0.0.4", "fd00::4", "127.0.0.1"])
 def test_a_node_ip_is_an_address(address: str) -> None:
     assert Settings(node_ip=address).node_ip == address
 

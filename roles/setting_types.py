@@ -145,7 +145,9 @@ _PortRange = Annotated[str, StringConstraints(pattern=r"^\d{1,5}-\d{1,5}$")]
 AbsolutePath = _AbsolutePath
 Directory = Annotated[_AbsolutePath, AfterValidator(_own_directory)]
 ImageFile = Annotated[_AbsolutePath, AfterValidator(_image)]
-Port = Annotated[int, Field(ge=1, le=65535)]
+AnyPort = Annotated[int, Field(ge=1, le=65535)]
+# Ports below 1024 are root's, and services run as an ordinary user; the gateway's unit has a capability for them.
+Port = Annotated[int, Field(ge=1024, le=65535)]
 # One for each process of Ray's: a node has some for each CPU.
 WorkerPorts = Annotated[_PortRange, AfterValidator(_at_least(100))]
 # One for each replica on a host.

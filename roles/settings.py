@@ -4,9 +4,9 @@
 generated from the fields below.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from roles import setting_rules
 from roles.accelerators import GpuModel
@@ -16,6 +16,7 @@ from roles.setting_types import (
     MEMORY_MAX_MIB,
     NOFILE_MAX,
     AbsolutePath,
+    AnyPort,
     BindAddress,
     Directory,
     Gib,
@@ -87,7 +88,7 @@ class Settings(BaseModel):
 
     # the gateway
     gateway_bind: BindAddress = Field("*", description="address the gateway listens on; `*`: all")
-    gateway_port: Port = Field(8000, description="the OpenAI-compatible endpoint")
+    gateway_port: AnyPort = Field(8000, description="the OpenAI-compatible endpoint")
     gateway_maxconn: int = Field(500, ge=10, le=100_000, description="connections the gateway holds at once")
     gateway_max_body_kib: int = Field(4032, ge=64, le=16_384, description="largest request body in KiB; memory follows")
 
@@ -182,6 +183,14 @@ class Settings(BaseModel):
     metrics_dir: AbsolutePath = Field(
         "/var/lib/prometheus/node-exporter", description="where node_exporter's textfile collector reads metrics"
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: object, info: ValidationInfo) -> object:
+        wanted = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and {int, float} & {wanted, *get_args(wanted)}:
+            raise ValueError(f"must be a number, not {shown(value)}")
+        return value
 
     @field_validator("ray_temp_dir")
     @classmethod

@@ -257,6 +257,17 @@ def test_a_range_ascends_between_1024_and_65535(value: str) -> None:
     assert problems(worker_ports=value)[0].startswith("worker_ports: ")
 
 
+@pytest.mark.parametrize("name", [name for name in PORT_FIELDS if name != "gateway_port"])
+def test_only_the_gateway_may_have_a_port_of_roots(name: str) -> None:
+    assert problems(**{name: 1023}) == [f"{name}: must be at least 1024, not 1023"]
+    assert Settings(gateway_port=443).gateway_port == 443
+
+
+@pytest.mark.parametrize("name", ["gpus", "gcs_port", "num_cpus", "ray_temp_size_gib", "min_free_gib_ray"])
+def test_true_is_no_number(name: str) -> None:
+    assert problems(**{name: True}) == [f"{name}: must be a number, not true"]
+
+
 def test_a_range_is_read_as_two_numbers() -> None:
     assert port_range("20000-20999") == (20000, 20999)
 

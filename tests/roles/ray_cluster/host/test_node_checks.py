@@ -1,3 +1,4 @@
+import errno
 import http.server
 import os
 import socket
@@ -98,7 +99,16 @@ def test_a_closed_connection_does_not_hold_its_port() -> None:
     with listening() as port:
         client = socket.create_connection(("127.0.0.1", port))
     client.close()
-    assert node_checks.is_free(port)
+    assert node_checks.in_the_way(port) is None
+
+
+def test_a_port_that_is_root_s_is_not_said_to_be_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OfAnOrdinaryUser(socket.socket):
+        def bind(self, _address: object) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket, "socket", OfAnOrdinaryUser)
+    assert node_checks.in_the_way(80) == "cannot be listened on (Permission denied)"
 
 
 def test_a_port_s_holder_is_the_one_that_listens_not_one_that_is_connected() -> None:
@@ -216,7 +226,9 @@ def test_a_raylet_that_gave_up_by_itself_is_explained_by_its_last_warning() -> N
 
 
 def test_a_raylet_that_was_asked_to_end_is_not_reported_by_ray_start() -> None:
-    asked = "[2026-11-21 18:41:03,816 I 1096 1096] (raylet) main.cc:1187: received SIGTERM. Existing local drain request"
+    asked = (
+        "[2026-11-21 18:41:03,816 I 1096 1096] (raylet) main.cc:1187: received SIGTERM. Existing local drain request"
+    )
     assert node_checks.last_words("", asked) == "raylet was ended by SIGTERM"
     assert node_checks.last_words(EXITED, asked) == "raylet was killed by SIGKILL"
 

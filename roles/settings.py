@@ -62,7 +62,7 @@ class Settings(BaseModel):
     # Ray
     node_ip: NodeIp | None = Field(None, description="Ray's address on this host; null: the one it is reached at")
     num_cpus: int | None = Field(None, ge=1, le=4096, description="CPUs Ray may place on this host; null: all it has")
-    gpus: int = Field(0, ge=0, le=64, description="GPUs this host has")
+    gpus: int = Field(0, ge=0, le=64, description="GPUs this host has; the runtime `cpu` uses none")
     gpu_model: GpuModel | None = Field(None, description="Ray's accelerator name of these GPUs (`H100`, `L4`, ...)")
     object_store_memory_mib: int | None = Field(
         None,
@@ -217,6 +217,11 @@ class Settings(BaseModel):
         if value is not None and DriverVersion.parse(value) is None:
             raise ValueError(f"must be an exact driver version as 580.95.05, not {shown(value)}")
         return value
+
+    @property
+    def ray_gpus(self) -> int:
+        """GPUs that Ray may place models on: the CPU runtime cannot use them."""
+        return self.gpus if self.runtime == "cuda" else 0
 
     @model_validator(mode="after")
     def _settings_fit_together(self) -> "Settings":

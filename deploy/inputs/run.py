@@ -165,9 +165,7 @@ def _in_order(lines: Mapping[str, list[str]]) -> list[str]:
 def _models_without(names: Collection[str]) -> list[str]:
     """What does not fit on the rack without these hosts."""
     left = [
-        capacity.HostCapacity(
-            each.name, each.settings.num_cpus or _cpus_found(each.name), each.settings.gpus, each.settings.gpu_model
-        )
+        capacity.HostCapacity.of(each.name, each.settings, _cpus_found(each.name))
         for each in rack().hosts
         if each.name not in names
     ]

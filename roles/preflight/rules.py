@@ -127,7 +127,7 @@ def _failing_drives(host_name: str, info: HostInfo) -> Iterator[str]:
 
 
 def _weights(host_name: str, info: HostInfo, settings: Settings, models: Sequence[Model]) -> weights.Weights:
-    host = HostCapacity(host_name, settings.num_cpus or info.cpus or None, settings.gpus, settings.gpu_model)
+    host = HostCapacity.of(host_name, settings, info.cpus or None)
     return weights.needed(models, host, info.weights)
 
 

@@ -4,26 +4,37 @@
 generated from the fields below.
 """
 
-import ipaddress
-import re
-from collections.abc import Iterator
-from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from roles import setting_rules
 from roles.accelerators import GpuModel
 from roles.field_errors import cross_field, shown
-from roles.nvidia_driver.versions import VERSION_PATTERN as DRIVER_VERSION_PATTERN
+from roles.nvidia_driver.versions import DriverVersion
+from roles.setting_types import (
+    MEMORY_MAX_MIB,
+    NOFILE_MAX,
+    AbsolutePath,
+    AnyPort,
+    BindAddress,
+    Directory,
+    Gib,
+    HttpUrl,
+    ImageFile,
+    LimitMemlock,
+    NodeIp,
+    NoProxy,
+    Port,
+    ReplicaPorts,
+    RepositoryUrl,
+    WorkerPorts,
+)
 
 # Linux limits a Unix socket's path to 108 bytes with its closing NUL (man 7 unix). Ray puts its sockets at
 # <ray_temp_dir>/session_2026-11-21_18-30-00_123456_1234567/sockets/plasma_store, and workers append a suffix.
 UNIX_SOCKET_PATH_MAX_BYTES = 107
 RAY_SOCKET_SUFFIX = "/session_2026-11-21_18-30-00_123456_1234567/sockets/plasma_store.1"
-
-Port = Annotated[int, Field(ge=1, le=65535)]
-AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/+-]+$")]
-PortRange = Annotated[str, StringConstraints(pattern=r"^\d{1,5}-\d{1,5}$")]
 
 
 class Settings(BaseModel):
@@ -36,27 +47,30 @@ class Settings(BaseModel):
     runtime_wheelhouse: AbsolutePath | None = Field(
         None, description="directory on the host that holds every wheel of the lock; null: wheels come from an index"
     )
-    runtime_index_url: str | None = Field(None, description="private package index; null: pip's own default")
-    runtime_cpu_torch_index_url: str = Field(
+    runtime_index_url: HttpUrl | None = Field(None, description="private package index; null: pip's own default")
+    runtime_cpu_torch_index_url: HttpUrl = Field(
         "https://download.pytorch.org/whl/cpu",
         description="index of torch's CPU build, used without a wheelhouse",
     )
-    http_proxy: str | None = Field(None, description="proxy for package downloads on the host (apt, pip, uv)")
-    no_proxy: str = Field("localhost,127.0.0.1", description="what the proxy is not asked for")
+    http_proxy: HttpUrl | None = Field(None, description="proxy for package downloads on the host (apt, pip, uv)")
+    no_proxy: NoProxy = Field("localhost,127.0.0.1", description="what the proxy is not asked for")
 
     # the models
     models_file: str | None = Field(None, description="path of the model list, relative to the working directory")
     remove_all: bool = Field(False, description="allow a model list that would remove every model")
 
     # Ray
-    node_ip: str | None = Field(None, description="Ray's address on this host; null: the one it is reached at")
+    node_ip: NodeIp | None = Field(None, description="Ray's address on this host; null: the one it is reached at")
     num_cpus: int | None = Field(None, ge=1, le=4096, description="CPUs Ray may place on this host; null: all it has")
-    gpus: int = Field(0, ge=0, le=64, description="GPUs this host has")
+    gpus: int = Field(0, ge=0, le=64, description="GPUs this host has; the runtime `cpu` uses none")
     gpu_model: GpuModel | None = Field(None, description="Ray's accelerator name of these GPUs (`H100`, `L4`, ...)")
     object_store_memory_mib: int | None = Field(
-        None, ge=100, description="Ray's object store in MiB; null: Ray's own choice (30 % of memory)"
+        None,
+        ge=100,
+        le=MEMORY_MAX_MIB,
+        description="Ray's object store in MiB; null: Ray's own choice (30 % of memory)",
     )
-    ray_temp_dir: AbsolutePath = Field("/tmp/ray", description="directory of Ray's sessions, sockets and logs")  # noqa: S108
+    ray_temp_dir: Directory = Field("/tmp/ray", description="directory of Ray's sessions, sockets and logs")  # noqa: S108
     gcs_port: Port = Field(6379, description="GCS (head)")
     dashboard_port: Port = Field(8265, description="dashboard and REST API on the head's loopback")
     serve_port: Port = Field(8100, description="Ray Serve's HTTP port (head)")
@@ -69,29 +83,31 @@ class Settings(BaseModel):
     metrics_port: Port = Field(6385, description="Ray's metrics export")
     serve_metrics_port: Port = Field(9101, description="metrics of Serve's HAProxy")
     serve_stats_port: Port = Field(8404, description="stats page of Serve's HAProxy")
-    worker_ports: PortRange = Field("20000-20999", description="Ray workers")
-    direct_ingress_ports: PortRange = Field("30000-30999", description="replicas reached by Serve's HAProxy")
+    worker_ports: WorkerPorts = Field("20000-20999", description="Ray workers")
+    direct_ingress_ports: ReplicaPorts = Field("30000-30999", description="replicas reached by Serve's HAProxy")
 
     # the gateway
-    gateway_bind: str = Field("*", description="address the gateway listens on; `*`: all")
-    gateway_port: Port = Field(8000, description="the OpenAI-compatible endpoint")
+    gateway_bind: BindAddress = Field("*", description="address the gateway listens on; `*`: all")
+    gateway_port: AnyPort = Field(8000, description="the OpenAI-compatible endpoint")
     gateway_maxconn: int = Field(500, ge=10, le=100_000, description="connections the gateway holds at once")
     gateway_max_body_kib: int = Field(4032, ge=64, le=16_384, description="largest request body in KiB; memory follows")
 
     # the host
-    limit_nofile: int = Field(1_048_576, ge=4096, description="open files per service")
-    limit_memlock: str = Field("infinity", pattern=r"^(infinity|\d+[KMG]?)$", description="locked memory per service")
-    dev_shm_mib: int | None = Field(None, ge=64, description="size of /dev/shm in MiB; null: as the system has it")
-    weights_dir: AbsolutePath = Field("/var/lib/rayrack/models", description="downloaded weights")
-    cache_dir: AbsolutePath = Field("/var/cache/rayrack", description="compile caches, one directory per model")
-    min_free_gib_ray: float = Field(10, ge=0, description="free space required where Ray's files live, in GiB")
-    min_free_gib_runtime: float = Field(20, ge=0, description="free space required to install a runtime, in GiB")
-    min_free_gib_weights: float = Field(20, ge=0, description="free space required where weights live, in GiB")
+    limit_nofile: int = Field(1_048_576, ge=4096, le=NOFILE_MAX, description="open files per service")
+    limit_memlock: LimitMemlock = Field("infinity", description="locked memory per service: `infinity`, or as `64G`")
+    dev_shm_mib: int | None = Field(
+        None, ge=64, le=MEMORY_MAX_MIB, description="size of /dev/shm in MiB; null: as the system has it"
+    )
+    weights_dir: Directory = Field("/var/lib/rayrack/models", description="downloaded weights")
+    cache_dir: Directory = Field("/var/cache/rayrack", description="compile caches, one directory per model")
+    min_free_gib_ray: Gib = Field(10, description="free space required where Ray's files live, in GiB")
+    min_free_gib_runtime: Gib = Field(20, description="free space required to install a runtime, in GiB")
+    min_free_gib_weights: Gib = Field(20, description="free space required where weights live, in GiB")
     disk_used_max_percent: int = Field(90, ge=10, le=100, description="a file system fuller than this is refused")
     clean_ray_min_age_minutes: int = Field(60, ge=0, le=10**6, description="a dead session younger than this is kept")
 
     # the run
-    skip_unreachable: bool = Field(False, description="go on without hosts that cannot be reached")
+    skip_unreachable: bool = Field(False, description="go on without workers that cannot be reached")
 
     # the clean-up of Ray's directory (roles/ray_cleanup)
     clean_ray_log_max_age_hours: int = Field(168, ge=1, le=10**6, description="a log nobody has open goes after this")
@@ -120,7 +136,7 @@ class Settings(BaseModel):
         description="size in GiB of a file system of its own for `ray_temp_dir`: an image file, grown when this grows, "
         "never shrunk; null: none is made",
     )
-    ray_temp_image: AbsolutePath = Field(
+    ray_temp_image: ImageFile = Field(
         "/var/lib/rayrack-ray.img", description="that image file; it takes its whole size at once"
     )
     ignore_drive_health: bool = Field(False, description="go on with drives that SMART calls failing")
@@ -136,7 +152,7 @@ class Settings(BaseModel):
     nvidia_driver_source: Literal["nvidia", "distribution"] = Field(
         "nvidia", description="whose packages: NVIDIA's, or the distribution's (Debian: non-free must be enabled)"
     )
-    nvidia_driver_repository: str | None = Field(
+    nvidia_driver_repository: RepositoryUrl | None = Field(
         None, description="URL of a mirror of NVIDIA's repository for this distribution; null: NVIDIA's own"
     )
     nvidia_driver_repository_key: str | None = Field(
@@ -145,7 +161,7 @@ class Settings(BaseModel):
     nvidia_fabric_manager: bool | None = Field(
         None, description="fabric manager of the driver's version; null: on hosts with NVSwitches on the PCI bus"
     )
-    min_free_gib_driver: float = Field(4, ge=0, description="free space required to install a driver, in GiB")
+    min_free_gib_driver: Gib = Field(4, description="free space required to install a driver, in GiB")
     allow_reboot: bool = Field(False, description="reboot a host when its driver needs it")
     lab_skip_cuda_check: bool = Field(
         False, description="lab only: install a driver that is too old for the runtime's CUDA"
@@ -168,33 +184,24 @@ class Settings(BaseModel):
         "/var/lib/prometheus/node-exporter", description="where node_exporter's textfile collector reads metrics"
     )
 
-    @field_validator("node_ip")
+    @field_validator("*", mode="before")
     @classmethod
-    def _node_ip_is_an_address(cls, value: str | None) -> str | None:
-        return None if value is None else cls._address(value)
-
-    @field_validator("gateway_bind")
-    @classmethod
-    def _gateway_bind_is_an_address(cls, value: str) -> str:
-        return value if value == "*" else cls._address(value)
-
-    @staticmethod
-    def _address(value: str) -> str:
-        try:
-            return str(ipaddress.ip_address(value))
-        except ValueError:
-            raise ValueError(f"must be an IPv4 or IPv6 address, not {shown(value)}") from None
+    def _true_is_no_number(cls, value: object, info: ValidationInfo) -> object:
+        wanted = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and {int, float} & {wanted, *get_args(wanted)}:
+            raise ValueError(f"must be a number, not {shown(value)}")
+        return value
 
     @field_validator("ray_temp_dir")
     @classmethod
     def _sockets_fit(cls, value: str) -> str:
-        longest = len((value.rstrip("/") + RAY_SOCKET_SUFFIX).encode())
+        longest = len((value + RAY_SOCKET_SUFFIX).encode())
         if longest > UNIX_SOCKET_PATH_MAX_BYTES:
             raise ValueError(
                 f"too long: Ray's socket paths would have {longest} bytes and Linux allows "
                 f"{UNIX_SOCKET_PATH_MAX_BYTES}; shorten it by {longest - UNIX_SOCKET_PATH_MAX_BYTES}"
             )
-        return str(PurePosixPath(value))
+        return value
 
     @field_validator("gpu_health_override")
     @classmethod
@@ -204,78 +211,19 @@ class Settings(BaseModel):
             raise ValueError(f"must be {{reason: ...}} with one line of 10 to 300 characters, not {shown(value)}")
         return value
 
-    @field_validator("worker_ports", "direct_ingress_ports")
-    @classmethod
-    def _range_ascends(cls, value: str) -> str:
-        low, high = port_range(value)
-        if not 1024 <= low < high <= 65535:
-            raise ValueError("needs LOW-HIGH with 1024 <= LOW < HIGH <= 65535")
-        return value
-
     @field_validator("nvidia_driver_version")
     @classmethod
     def _is_a_driver_version(cls, value: str | None) -> str | None:
-        if value is not None and not re.match(DRIVER_VERSION_PATTERN, value):
+        if value is not None and DriverVersion.parse(value) is None:
             raise ValueError(f"must be an exact driver version as 580.95.05, not {shown(value)}")
         return value
 
-    @field_validator("nvidia_driver_repository")
-    @classmethod
-    def _is_a_repository(cls, value: str | None) -> str | None:
-        if value is not None and not re.match(r"^(https?://|file:/)[^\s\[\]]+$", value):
-            raise ValueError(f"must be an http, https or file URL, not {shown(value)}")
-        return value
+    @property
+    def ray_gpus(self) -> int:
+        """GPUs that Ray may place models on: the CPU runtime cannot use them."""
+        return self.gpus if self.runtime == "cuda" else 0
 
     @model_validator(mode="after")
-    def _ports_are_distinct(self) -> "Settings":
-        cross_field(_port_problems(self))
+    def _settings_fit_together(self) -> "Settings":
+        cross_field(setting_rules.problems(self))
         return self
-
-    @model_validator(mode="after")
-    def _clean_ray_acts_before_it_warns(self) -> "Settings":
-        if self.clean_ray_eager_percent > self.clean_ray_warn_percent:
-            text = f"is {self.clean_ray_eager_percent}, above clean_ray_warn_percent ({self.clean_ray_warn_percent})"
-            cross_field([(("clean_ray_eager_percent",), text)])
-        return self
-
-    @model_validator(mode="after")
-    def _image_lies_elsewhere(self) -> "Settings":
-        cross_field(_image_problems(self))
-        return self
-
-
-PORT_FIELDS = tuple(name for name, field in Settings.model_fields.items() if name.endswith("_port"))
-
-
-def port_range(value: str) -> tuple[int, int]:
-    """``"20000-20999"`` as two numbers, both included."""
-    low, high = value.split("-")
-    return int(low), int(high)
-
-
-def _port_problems(settings: Settings) -> Iterator[tuple[tuple[str], str]]:
-    """Each port once, and none inside a range: a firewall and a person must be able to tell them apart."""
-    ranges = {name: port_range(getattr(settings, name)) for name in ("worker_ports", "direct_ingress_ports")}
-    seen: dict[int, str] = {}
-    for name in PORT_FIELDS:
-        port = getattr(settings, name)
-        if (other := seen.setdefault(port, name)) != name:
-            yield (name,), f"is {port}, and so is {other}"
-        for range_name, (low, high) in ranges.items():
-            if low <= port <= high:
-                yield (name,), f"{port} lies within {range_name} ({low}-{high})"
-    (low_a, high_a), (low_b, high_b) = ranges.values()
-    if low_a <= high_b and low_b <= high_a:
-        yield ("direct_ingress_ports",), "overlaps worker_ports"
-
-
-def _image_problems(settings: Settings) -> Iterator[tuple[tuple[str], str]]:
-    """Whoever could put another file in the image's place would have root mount it; and no image lies in itself."""
-    image = PurePosixPath(settings.ray_temp_image)
-    for name in ("ray_temp_dir", "weights_dir", "cache_dir"):
-        if image.is_relative_to(getattr(settings, name)):
-            yield ("ray_temp_image",), f"must not lie in {name} ({getattr(settings, name)})"
-            return
-    for directory in ("/var/lib/rayrack", "/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108 - refused
-        if image.is_relative_to(directory):
-            yield ("ray_temp_image",), f"must not lie in {directory}, where not only root can write"

@@ -16,7 +16,7 @@ _before: dict[str, Verdict] = {}
 
 def applies(settings: Settings) -> bool:
     """A host without GPUs to serve with has no gate."""
-    return settings.runtime == "cuda" and settings.gpus > 0
+    return settings.ray_gpus > 0
 
 
 def look(this: RackHost) -> None:

@@ -3,6 +3,7 @@
 This is the one place that reads ``host.data`` and, for the model list, the environment.
 """
 
+import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,9 @@ from roles.settings import Settings
 
 # Data of pyinfra's own that may stand beside ours.
 PYINFRA_DATA = frozenset(connector_data_meta) | frozenset(FakeConnectorData.__annotations__)
+# What one host's processes take from their own settings and meet on another host: a worker looks for its head's GCS at
+# `gcs_port`; the head gives replicas on all hosts their ports and the paths of their caches.
+SAME_ON_ALL = ("gcs_port", "direct_ingress_ports", "cache_dir")
 NO_SUCH_SETTING = "; docs/settings.md lists the settings"
 
 
@@ -91,9 +95,30 @@ def _hosts(inventory: Inventory) -> tuple[RackHost, ...]:
             hosts.append(RackHost(host.name, "head" in host.groups, settings_of(host.name, host.data.dict())))
         except InputError as error:
             problems.extend(error.problems)
+    problems = problems or list(_rack_problems(hosts))
     if problems:
         raise InputError(problems)
     return tuple(hosts)
+
+
+def _rack_problems(hosts: Sequence[RackHost]) -> Iterator[str]:
+    """What is wrong with the hosts together, when each is well by itself."""
+    for setting in SAME_ON_ALL:
+        names: dict[object, list[str]] = {}
+        for host in hosts:
+            names.setdefault(getattr(host.settings, setting), []).append(host.name)
+        if len(names) > 1:
+            found = "; ".join(f"{value} on {', '.join(on)}" for value, on in names.items())
+            yield f"inventory: {setting} must be the same on all hosts, it is {found}: set it once for all of them"
+    addresses: dict[str, list[str]] = {}
+    for host in hosts:
+        if host.settings.node_ip is not None:
+            addresses.setdefault(host.settings.node_ip, []).append(host.name)
+    for address, on in addresses.items():
+        if len(on) > 1:
+            yield f"inventory: node_ip {address} is set for {', '.join(on)}: each host needs an address of its own"
+        elif len(hosts) > 1 and ipaddress.ip_address(address).is_loopback:
+            yield f"{on[0]}: node_ip: {address} is loopback, where no other host reaches it; set the host's own address"
 
 
 def _group_problems(hosts: Sequence[Host]) -> Iterator[str]:

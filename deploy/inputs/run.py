@@ -79,13 +79,19 @@ def stop_if_unreachable() -> None:
     pyinfra itself would drop such a host and change the others.
     """
     _unreachable.update(lost.name for lost in state.failed_hosts)
-    missing = sorted(lost.name for lost in state.failed_hosts if not rack().host(lost.name).settings.skip_unreachable)
-    if missing:
-        raise StopRunError(
-            f"{name}: cannot be reached by SSH (the reason stands above); mend it, leave it out with "
-            f"--exclude {name}, or go on without with --data skip_unreachable=true"
-            for name in missing
-        )
+    lost = [rack().host(name) for name in sorted(_unreachable)]
+    if missing := [each for each in lost if each.is_head or not each.settings.skip_unreachable]:
+        raise StopRunError(unreachable(each) for each in missing)
+
+
+def unreachable(lost: RackHost) -> str:
+    """What to do about a host that cannot be reached. Workers need their head, so no run goes on without it."""
+    remedy = (
+        "mend it: the head must be reachable, and no run goes on without it (skip_unreachable is for workers)"
+        if lost.is_head
+        else f"mend it, leave it out with --exclude {lost.name}, or go on without with --data skip_unreachable=true"
+    )
+    return f"{lost.name}: cannot be reached by SSH (the reason stands above); {remedy}"
 
 
 def look_at_this_host() -> None:
@@ -159,9 +165,7 @@ def _in_order(lines: Mapping[str, list[str]]) -> list[str]:
 def _models_without(names: Collection[str]) -> list[str]:
     """What does not fit on the rack without these hosts."""
     left = [
-        capacity.HostCapacity(
-            each.name, each.settings.num_cpus or _cpus_found(each.name), each.settings.gpus, each.settings.gpu_model
-        )
+        capacity.HostCapacity.of(each.name, each.settings, _cpus_found(each.name))
         for each in rack().hosts
         if each.name not in names
     ]

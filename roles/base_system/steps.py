@@ -1,15 +1,13 @@
 """Puts on every host what all other roles stand on. Safe to repeat: each operation compares first."""
 
-from dataclasses import dataclass
-
 from pyinfra.api.deploy import deploy
 from pyinfra.operations import files, server
 
-from roles.base_system import packages, shared_memory, tmpfiles
+from roles.base_system import apt_proxy, packages, shared_memory, tmpfiles
+from roles.base_system.apt_proxy import AptProxy
 
 USER = "rayrack"
 TMPFILES = "/etc/tmpfiles.d/rayrack.conf"
-APT_PROXY = "/etc/apt/apt.conf.d/80rayrack-proxy"
 # The kernel's own ceiling for a process (fs.nr_open): a service limit above it needs the ceiling raised.
 KERNEL_NOFILE_MAX = 1_048_576
 
@@ -20,14 +18,6 @@ PACKAGES = (
     "procps",  # sysctl, and ps and top for whoever looks at a host
     "systemd-timesyncd | time-daemon",  # chrony, ntpsec and the like are left alone
 )
-
-
-@dataclass(frozen=True)
-class AptProxy:
-    """What the template of apt's proxy file is rendered with."""
-
-    url: str
-    direct_hosts: tuple[str, ...]
 
 
 @deploy("Base system")
@@ -72,18 +62,9 @@ def install(*, limit_nofile: int, dev_shm_mib: int | None, http_proxy: str | Non
 
 def _apt_proxy(http_proxy: str | None, no_proxy: str) -> None:
     if http_proxy is None:
-        files.file(name="No proxy for apt", path=APT_PROXY, present=False)
+        files.file(name="No proxy for apt", path=apt_proxy.PATH, present=False)
         return
-    files.template(
-        name="Proxy for apt",
-        src="templates/base_system/etc/apt/apt.conf.d/80rayrack-proxy.j2",
-        dest=APT_PROXY,
-        user="root",
-        group="root",
-        mode="644",
-        create_remote_dir=False,
-        proxy=AptProxy(http_proxy, tuple(entry.strip() for entry in no_proxy.split(",") if entry.strip())),
-    )
+    apt_proxy.written(name="Proxy for apt", proxy=AptProxy.of(http_proxy, no_proxy))
 
 
 def _dev_shm(mib: int | None) -> None:

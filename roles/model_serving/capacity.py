@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from roles import field_errors
 from roles.model_serving.list_source import Source
 from roles.model_serving.model import Model
+from roles.settings import Settings
 
 # Ray 2.60, ray/llm/_internal/serve/core: a replica is one actor that asks for 1 CPU (LLMServer.get_deployment_options,
 # `ray_actor_options.get("num_cpus", 1)`) and an engine whose every worker asks for 1 CPU when there is no GPU
@@ -28,6 +29,14 @@ class HostCapacity:
     num_cpus: int | None
     gpus: int
     gpu_model: str | None
+    runs_cpu_models: bool = True
+    """It has the runtime `cpu`. The engine of `cuda` finds no device to run on when Ray gives it no GPU."""
+
+    @classmethod
+    def of(cls, name: str, settings: Settings, cpus_found: int | None) -> "HostCapacity":
+        """A host as its settings say; ``cpus_found`` is what it has, if anybody has looked."""
+        cpus = settings.num_cpus or cpus_found
+        return cls(name, cpus, settings.ray_gpus, settings.gpu_model, runs_cpu_models=settings.runtime == "cpu")
 
 
 def cpus_per_replica(model: Model) -> int:
@@ -40,6 +49,8 @@ def can_run(model: Model, host: HostCapacity) -> bool:
     """Whether Ray could place a replica, or one stage of its pipeline, on this host."""
     if model.uses_gpu:
         return host.gpus >= model.tensor_parallel_size and _has_type(host, model.accelerator_type)
+    if not host.runs_cpu_models:
+        return False
     alone = model.pipeline_parallel_size == 1
     return host.num_cpus is None or host.num_cpus >= (cpus_per_replica(model) if alone else CPU_WORKER_CPUS)
 
@@ -96,7 +107,11 @@ def _gpu_problems(model: Model, hosts: Sequence[HostCapacity]) -> Iterator[Probl
         )
 
 
-def _cpu_problems(model: Model, hosts: Sequence[HostCapacity]) -> Iterator[Problem]:
+def _cpu_problems(model: Model, all_hosts: Sequence[HostCapacity]) -> Iterator[Problem]:
+    hosts = [host for host in all_hosts if model.uses_gpu or host.runs_cpu_models]
+    if not hosts:
+        yield ("accelerator_type",), f"`cpu` needs a host with runtime `cpu`, and {_names(all_hosts)} have `cuda`"
+        return
     if any(host.num_cpus is None for host in hosts) or (model.pipeline_parallel_size > 1 and not model.uses_gpu):
         return  # unknown, or split over hosts: the sum over the rack tells
     needed = cpus_per_replica(model)

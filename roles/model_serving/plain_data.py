@@ -37,6 +37,8 @@ def read_yaml(raw: bytes, name: str) -> object:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise InputError(f"{name}: line {line}: character U+{ord(text[error.position]):04X} is not allowed") from None
+    except ValueError as error:  # an integer of thousands of digits
+        raise InputError(f"{name}: not usable: {error}") from None
     _refuse_unusable(data, name)
     return data
 
@@ -145,7 +147,7 @@ def _refuse(problem: str, at: yaml.Event | yaml.Node) -> NoReturn:
 for _kind, _pattern, _first in (
     ("null", r"|~|null|Null|NULL", ("", "~", "n", "N")),
     ("bool", r"true|True|TRUE|false|False|FALSE", tuple("tTfF")),
-    ("int", r"[-+]?(?:0|[1-9][0-9]{0,18})", tuple("-+0123456789")),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)", tuple("-+0123456789")),
     ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+|[0-9]+\.[0-9]*)", tuple("-+.0123456789")),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), list(_first))

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from functools import total_ordering
 
-VERSION_PATTERN = r"^\d{3}\.\d{1,3}(\.\d{1,3})?$"
+_VERSION = re.compile(r"[0-9]{3}\.[0-9]{1,3}(\.[0-9]{1,3})?")
 
 # CUDA major version: the oldest driver branch that runs it. From table 1 of NVIDIA's CUDA Compatibility guide,
 # https://docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html
@@ -25,7 +25,7 @@ class DriverVersion:
     @classmethod
     def parse(cls, text: str) -> "DriverVersion | None":
         """None for what is not a driver's version."""
-        if not re.match(VERSION_PATTERN, text):
+        if not _VERSION.fullmatch(text):
             return None
         return cls(text, tuple(int(part) for part in text.split(".")))
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from roles.model_serving.capacity import HostCapacity
 from roles.model_serving.model import Model
 from roles.preflight.info import HostInfo, Listener
-from roles.settings import Settings, port_range
+from roles.setting_types import port_range
+from roles.settings import Settings
 from roles.storage import ray_disk, weights
 from roles.storage import rules as storage
 
@@ -137,7 +138,7 @@ def _failing_drives(host_name: str, info: HostInfo) -> Iterator[str]:
 
 
 def _weights(host_name: str, info: HostInfo, settings: Settings, models: Sequence[Model]) -> weights.Weights:
-    host = HostCapacity(host_name, settings.num_cpus or info.cpus or None, settings.gpus, settings.gpu_model)
+    host = HostCapacity.of(host_name, settings, info.cpus or None)
     return weights.needed(models, host, info.weights)
 
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from roles.settings import Settings, port_range
+from roles.setting_types import port_range
+from roles.settings import Settings
 
 Role = Literal["head", "worker"]
 
@@ -59,7 +60,7 @@ class NodeConfig:
         own = ("role", "node_ip", "head_ip", "serve_host")
         serve_host = "127.0.0.1" if alone else "0.0.0.0"  # noqa: S104 - Ray has one setting for Serve and its replicas
         taken = {field.name: getattr(settings, field.name) for field in fields(cls) if field.name not in own}
-        taken["gpus"] = 0 if settings.runtime == "cpu" else settings.gpus
+        taken["gpus"] = settings.ray_gpus
         return cls(role=role, node_ip=node_ip, head_ip=head_ip, serve_host=serve_host, **taken)
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from roles.storage.rules import GIB, Disk
+from roles.storage.rules import GIB, Disk, place_problem
 
 UNIT_DIR = "/etc/systemd/system"
 # Of systemd's own: all but these become \xNN in a unit's name, "/" becomes "-" (systemd.unit(5), string escaping).
@@ -88,9 +88,24 @@ def problems(
             f"{host_name}: {directory.path}: holds files, which a file system mounted there would hide; systemctl stop "
             "rayrack.target, empty it and deploy again, or leave ray_temp_size_gib out"
         )
-    if image.file_bytes > wanted.size_gib * GIB:
+    if problem := _image_problem(image):
+        yield f"{host_name}: {wanted.image}: {problem}"
+    elif image.file_bytes > wanted.size_gib * GIB:
         yield (
             f"{host_name}: {wanted.image}: has {image.file_bytes / GIB:g} GiB and is never shrunk, ray_temp_size_gib "
             f"is {wanted.size_gib}; set at least {-(-image.file_bytes // GIB)}, or take it away: systemctl stop "
             f"rayrack.target '{wanted.unit}'; rm {wanted.image}"
         )
+
+
+def _image_problem(image: Disk) -> str | None:
+    """Whoever could put another file in the image's place would have root mount it."""
+    if problem := place_problem(image, "ray_temp_image"):
+        return problem
+    if image.parent == "shared":
+        return "not only root can write in that directory; set ray_temp_image to a file in another"
+    if image.kind == "absent":
+        return None
+    if image.kind != "file" or image.owner != "root":
+        return "is not a file of root's; remove it, or set another ray_temp_image"
+    return None if image.is_ext4 else "holds no ext4 file system; move it away, or set another ray_temp_image"

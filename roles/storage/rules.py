@@ -6,6 +6,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import PurePosixPath
 
 from roles.storage import drives
 from roles.storage.drives import Drive
@@ -13,6 +14,8 @@ from roles.storage.drives import Drive
 GIB = 2**30
 # Who may own a directory that rayrack takes over: the service user, or root before the first deploy.
 TRUSTED_OWNERS = frozenset({"rayrack", "root"})
+# Made by a deploy, with the service user.
+OWN_PARENT = "/var/lib/rayrack"
 # At 95 % Ray stops spilling objects (RAY_local_fs_capacity_threshold).
 OWN_FULL_PERCENT = 90
 MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
@@ -46,6 +49,12 @@ class Disk:
     empty: bool = True
     file_bytes: int = 0
     """Size of the path itself, when it is a file."""
+    is_ext4: bool = True
+    """False: a file without an ext4 file system in it."""
+    parent: str = "root"
+    """Its directory: ``root`` (root alone writes there), ``shared``, ``other`` (no directory), ``absent``."""
+    not_mounted: str | None = None
+    """A mount point of /etc/fstab that it is or lies below, and that nothing is mounted on."""
     drives: tuple[Drive, ...] = ()
     """The physical drives under it."""
 
@@ -162,9 +171,11 @@ def _full_afterwards(where: str, disk: Disk, needs: Sequence[Need], used_max_per
 
 def directory_problem(host_name: str, setting: str, disk: Disk) -> str | None:
     """Why a directory that rayrack takes over cannot be trusted; None when it can, or does not exist yet."""
+    where = f"{host_name}: {disk.path}"
+    if problem := place_problem(disk, setting):
+        return f"{where}: {problem}"
     if disk.kind == "absent":
         return None
-    where = f"{host_name}: {disk.path}"
     if disk.kind != "directory":
         what = "a symbolic link" if disk.kind == "link" else "not a directory"
         return f"{where}: is {what}; remove it or set another {setting}"
@@ -173,7 +184,23 @@ def directory_problem(host_name: str, setting: str, disk: Disk) -> str | None:
             f"{where}: belongs to {disk.owner}, who could read or replace what the services keep there; "
             f"remove it or set another {setting}"
         )
+    # What a deploy makes belongs to rayrack at once.
+    if disk.owner == "root" and not disk.empty:
+        return (
+            f"{where}: belongs to root and holds files, and the user rayrack would own it; set another {setting}, or "
+            "move aside what is in it"
+        )
     return None
+
+
+def place_problem(disk: Disk, setting: str) -> str | None:
+    """What is wrong with where a path lies: a mount point that is missing would put everything on the disk below."""
+    if disk.not_mounted:
+        return f"{disk.not_mounted} is in /etc/fstab and not mounted; mount it, or set another {setting}"
+    parent = str(PurePosixPath(disk.path).parent)
+    if disk.parent == "absent" and parent != OWN_PARENT:
+        return f"{parent} does not exist; mount the disk there, or make it, or set another {setting}"
+    return f"{parent} is not a directory; set another {setting}" if disk.parent == "other" else None
 
 
 def failing_drives(host_name: str, disks: Sequence[Disk]) -> list[str]:

@@ -49,11 +49,17 @@ def run(
     hosts = [
         (
             f"@fake/{name}",
-            {"gpus": 2, "gpu_model": "H100", "fake_responses": facts(text), **((data or {}).get(name, {}))},
+            {
+                "gpus": 2,
+                "gpu_model": "H100",
+                "node_ip": f"10.0.0.{number}",
+                "fake_responses": facts(text),
+                **((data or {}).get(name, {})),
+            },
         )
-        for name, text in documents.items()
+        for number, (name, text) in enumerate(documents.items(), start=1)
     ]
-    common = {"fake_delay": 0, "fake_delay_jitter": 0, "node_ip": "10.0.0.1"}
+    common = {"fake_delay": 0, "fake_delay_jitter": 0}
     (directory / "inventory.py").write_text(
         f"head = {pprint.pformat(hosts[:1])}\nworkers = {pprint.pformat(hosts[1:])}\n"
         f"rack = ({[name for name, _ in hosts]}, {common})\n"

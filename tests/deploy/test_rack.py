@@ -83,6 +83,42 @@ def test_every_wrong_setting_of_every_host_is_told_at_once() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("setting", "one", "other"),
+    [
+        ("gcs_port", 6379, 6400),
+        ("cache_dir", "/var/cache/rayrack", "/data/cache"),
+        ("direct_ingress_ports", "30000-30999", "31000-31999"),
+    ],
+)
+def test_what_hosts_meet_each_other_with_is_the_same_on_all(setting: str, one: object, other: object) -> None:
+    inventory = inventory_of(head=["a"], workers=["b", ("c", {setting: other})])
+    assert problems_of(inventory, {"MODEL_ID": "m"}) == (
+        f"inventory: {setting} must be the same on all hosts, it is {one} on a, b; {other} on c: set it once for all "
+        "of them",
+    )
+
+
+def test_what_a_host_has_for_itself_may_differ() -> None:
+    own = {"ray_temp_dir": "/data/ray", "weights_dir": "/data/models", "metrics_port": 7000, "runtime": "cpu"}
+    assert len(load_rack(inventory_of(head=["a"], workers=[("b", own)]), {"MODEL_ID": "m"}).hosts) == 2
+
+
+def test_each_host_has_an_address_of_its_own() -> None:
+    inventory = inventory_of(head=[("a", {"node_ip": "10.0.0.1"})], workers=[("b", {"node_ip": "10.0.0.1"}), "c"])
+    assert problems_of(inventory, {"MODEL_ID": "m"}) == (
+        "inventory: node_ip 10.0.0.1 is set for a, b: each host needs an address of its own",
+    )
+
+
+def test_loopback_is_an_address_for_a_head_alone() -> None:
+    head: list[HostEntry] = [("a", {"node_ip": "127.0.0.1"})]
+    assert load_rack(inventory_of(head=head), {"MODEL_ID": "m"}).head.settings.node_ip == "127.0.0.1"
+    assert problems_of(inventory_of(head=head, workers=["b"]), {"MODEL_ID": "m"}) == (
+        "a: node_ip: 127.0.0.1 is loopback, where no other host reaches it; set the host's own address",
+    )
+
+
 def test_ports_that_clash_are_named() -> None:
     with pytest.raises(InputError) as caught:
         settings_of("gpu-01", {"gateway_port": 8100})

@@ -90,8 +90,8 @@ class Refuser:
             "models[0].tensor_parallel_size: 8 GPUs needed on one host",
         ),
         (
-            "models: [{model_id: a, accelerator_type: cpu, tensor_parallel_size: 32}]",
-            "models[0].tensor_parallel_size: ",
+            "models: [{model_id: a, accelerator_type: cpu}]",
+            "models[0].accelerator_type: `cpu` needs a host with runtime `cpu`",
         ),
     ],
     ids=lambda value: value.split("]")[0][-45:] if value.startswith("models: ") else "",

@@ -37,7 +37,7 @@ def test_every_field_has_a_row_with_default_and_limits() -> None:
 
 
 def test_a_setting_that_may_be_unset_says_so() -> None:
-    assert "| `dev_shm_mib` | `null` | whole number from 64, null |" in field_tables.table(Settings)
+    assert "| `dev_shm_mib` | `null` | whole number from 64 to 16 777 216, null |" in field_tables.table(Settings)
 
 
 def test_a_page_keeps_what_stands_around_its_table() -> None:

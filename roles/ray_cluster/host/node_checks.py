@@ -4,6 +4,7 @@ Runs on the host: standard library only.
 """
 
 import contextlib
+import errno
 import http.client
 import json
 import os
@@ -71,20 +72,22 @@ def close_temp_dir(path: Path) -> None:
 
 def check_ports(node: Node) -> None:
     """Every port of the node must be free. Ray itself would silently take the next one, or come up half deaf."""
-    taken = [f"{name} {port} is taken by {holder(port)}" for port, name in own_ports(node).items() if not is_free(port)]
-    if taken:
-        raise Refused("; ".join(taken) + ": stop that process, or set another port")
+    found = [f"{name} {port} {why}" for port, name in own_ports(node).items() if (why := in_the_way(port))]
+    if found:
+        raise Refused("; ".join(found) + ": stop that process, or set another port")
 
 
-def is_free(port: int) -> bool:
+def in_the_way(port: int) -> str | None:
+    """Why nothing of ours can listen on a port, or None."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # As servers do: connections of the last run that are still in TIME_WAIT do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("", port))
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            return f"is taken by {holder(port)}" if taken else f"cannot be listened on ({error.strerror})"
+    return None
 
 
 def holder(port: int) -> str:

@@ -50,7 +50,7 @@ def owner_of(path: str) -> str | None:
     """Who owns the path itself, not what a link points at; None when there is no such path."""
     try:
         uid = os.lstat(path).st_uid
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         return pwd.getpwuid(uid).pw_name
@@ -62,12 +62,44 @@ def kind_of(path: str) -> str:
     """``directory``, ``link``, ``file``, ``other``, or ``absent``."""
     try:
         mode = os.lstat(path).st_mode
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return "absent"
     for kind, is_kind in (("directory", stat.S_ISDIR), ("link", stat.S_ISLNK), ("file", stat.S_ISREG)):
         if is_kind(mode):
             return kind
     return "other"
+
+
+def parent_of(path: str) -> str:
+    """The directory that the path lies in, links followed: ``root`` (root alone writes there), ``shared``, ``other``
+    (something else than a directory), or ``absent``."""
+    try:
+        status = Path(path).parent.stat()
+    except FileNotFoundError:
+        return "absent"
+    except NotADirectoryError:
+        return "other"
+    if not stat.S_ISDIR(status.st_mode):
+        return "other"
+    return "root" if status.st_uid in (0, os.geteuid()) and not status.st_mode & 0o022 else "shared"
+
+
+def not_mounted(path: str, fstab: str, mountinfo: str) -> str | None:
+    """A mount point of fstab(5) that the path is, or lies below, and that nothing is mounted on."""
+    mounted = {line.split()[4] for line in mountinfo.splitlines()}
+    entries = (line.split() for line in fstab.splitlines() if not line.lstrip().startswith("#"))
+    for point in (fields[1] for fields in entries if len(fields) > 1):
+        if point not in mounted and (path == point or path.startswith(point.rstrip("/") + "/")):
+            return point
+    return None
+
+
+def is_ext4(path: str) -> bool:
+    """A file with an ext4 file system in it: the magic number of its superblock, at byte 1024 + 0x38."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:  # noqa: PTH123
+        file.seek(1024 + 0x38)
+        return file.read(2) == b"\x53\xef"
+    return False
 
 
 def is_empty(path: str) -> bool:
@@ -154,6 +186,9 @@ def describe(path: str, mountinfo: str) -> dict[str, Any]:
         "source": source,
         "image": read(f"/sys/class/block/{device}/loop/backing_file") or None if device else None,
         "errors": ext4_errors(device) if device else None,
+        "parent": parent_of(path),
+        "not_mounted": not_mounted(path, read("/etc/fstab"), mountinfo),
+        "is_ext4": kind != "file" or is_ext4(path),
         "empty": is_empty(path),
         "file_bytes": os.lstat(path).st_size if kind == "file" else 0,
         "drives": [{"name": name, "smart": smart(name)} for name in drives_of(source)],

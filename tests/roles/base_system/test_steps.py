@@ -1,6 +1,6 @@
 from typing import Any
 
-from roles.base_system import steps
+from roles.base_system import apt_proxy, steps
 from tests.roles.fake_host import Change, changes
 
 DEFAULTS: dict[str, Any] = {
@@ -36,23 +36,15 @@ def test_time_is_left_to_a_daemon_that_is_there() -> None:
 def test_without_a_proxy_apt_gets_no_proxy_file_and_loses_the_old_one() -> None:
     assert "Proxy for apt" not in install()
     there = {
-        f"! (test -e {steps.APT_PROXY}": [
+        f"! (test -e {apt_proxy.PATH}": [
             "user=root group=root mode=-rw-r--r-- atime=1 mtime=1 ctime=1 size=9 regular file"
         ]
     }
-    assert install(there)["No proxy for apt"].commands == (f"rm -f {steps.APT_PROXY}",)
+    assert install(there)["No proxy for apt"].commands == (f"rm -f {apt_proxy.PATH}",)
 
 
-def test_a_proxy_is_written_for_apt_with_its_exceptions() -> None:
-    (text,) = install(http_proxy="http://proxy:3128")["Proxy for apt"].files.values()
-    assert text.splitlines()[1:] == [
-        'Acquire::http::Proxy "http://proxy:3128";',
-        'Acquire::https::Proxy "http://proxy:3128";',
-        'Acquire::http::Proxy::localhost "DIRECT";',
-        'Acquire::https::Proxy::localhost "DIRECT";',
-        'Acquire::http::Proxy::.example.org "DIRECT";',
-        'Acquire::https::Proxy::.example.org "DIRECT";',
-    ]
+def test_with_a_proxy_apt_gets_its_file() -> None:
+    assert "Proxy for apt" in install(http_proxy="http://proxy:3128")
 
 
 def test_the_kernels_ceiling_is_raised_only_for_a_limit_above_it() -> None:

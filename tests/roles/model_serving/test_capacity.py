@@ -7,9 +7,10 @@ import serve_app
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roles.model_serving.capacity import HostCapacity, cpus_per_replica, problems
+from roles.model_serving.capacity import HostCapacity, can_run, cpus_per_replica, problems
 from roles.model_serving.list_source import Source
 from roles.model_serving.model import Model
+from roles.settings import Settings
 
 LIST = Source("file", "models/lab.yaml")
 
@@ -142,6 +143,27 @@ def test_cpu_models_must_fit_the_rack_together() -> None:
     ]
     assert problems([model(accelerator_type="cpu", min_replicas=2)] * 2, hosts, LIST) == [
         "models/lab.yaml: models: min_replicas of all models need 8 CPUs, there are 6 on h1, h2"
+    ]
+
+
+def test_a_cpu_model_needs_a_host_with_the_cpu_runtime() -> None:
+    cuda = [HostCapacity.of("gpu-01", Settings(gpus=8), 64), HostCapacity.of("gpu-02", Settings(gpus=8), None)]
+    assert problems([model(accelerator_type="cpu")], cuda, LIST) == [
+        "models/lab.yaml: models[0].accelerator_type: `cpu` needs a host with runtime `cpu`, and gpu-01, gpu-02 have "
+        "`cuda`"
+    ]
+    assert not can_run(model(accelerator_type="cpu"), cuda[0])
+    mixed = [*cuda, HostCapacity.of("cpu-01", Settings(runtime="cpu"), 4)]
+    assert problems([model(accelerator_type="cpu", min_replicas=2)], mixed, LIST) == []
+    assert problems([model(accelerator_type="cpu", min_replicas=3)], mixed, LIST) == [
+        "models/lab.yaml: models[0].min_replicas: 3 replicas of 2 CPUs needed, room for 2 on cpu-01"
+    ]
+
+
+def test_gpus_of_a_host_with_the_cpu_runtime_do_not_count() -> None:
+    host = HostCapacity.of("box", Settings(runtime="cpu", gpus=8, gpu_model="H100"), 64)
+    assert problems([model(tensor_parallel_size=2)], [host], LIST) == [
+        "models/lab.yaml: models[0].accelerator_type: needs a GPU and there is none on box; `cpu` does without"
     ]
 
 

@@ -129,6 +129,8 @@ def test_a_file_of_comments_is_empty() -> None:
         ('a: {b: ["\\uD800"]}', "a.b[0]: must be text in UTF-8, without surrogates"),
         ("a: 1.0e+999", "a: must be a finite number"),
         ("a: 9999999999999999999", "a: must be a smaller number"),
+        ("a: -12345678901234567890123", "a: must be a smaller number"),
+        (f"a: {'9' * 5000}", "not usable: Exceeds the limit"),
     ],
 )
 def test_yaml_that_cannot_be_used_is_told_with_its_place(text: str, line: str) -> None:

@@ -180,7 +180,10 @@ def test_debians_own_packages_with_the_check_of_cuda_waived(gpu_host: DriverHost
     candidate = lab.read(HOST, "apt-cache policy libcuda1 | awk '/Candidate/ { print $2 }'")
     version = upstream(candidate)
     assert version.startswith("535.")
-    data = ["nvidia_driver_source=distribution", "runtime=cuda"]
+    # The lab's models need the runtime `cpu`.
+    (tmp_path / "none.yaml").write_text("models: []\n")
+    no_models = [f"models_file={tmp_path}/none.yaml", "remove_all=true"]
+    data = ["nvidia_driver_source=distribution", "runtime=cuda", *no_models]
     assert "too old for the runtime's CUDA 13.0" in refused(gpu_host, version, *data)
     gpu_host.deploy(version, *data, "lab_skip_cuda_check=true")
     found = gpu_host.packages()

@@ -93,6 +93,28 @@ def test_a_file_is_described_with_its_size(tmp_path: Path) -> None:
     assert (disk.kind, disk.file_bytes) == ("file", 5000)
 
 
+def test_the_directory_that_a_path_lies_in_is_described(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(2048))
+    for name, mode in {"own": 0o755, "open": 0o777}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(mode)
+    found = look(*(tmp_path / name / "x" for name in ("own", "open", "file", "gone")))
+    assert [disk.parent for disk in found] == ["root", "shared", "other", "absent"]
+    assert {disk.kind for disk in found} == {"absent"}
+
+
+def test_a_file_without_an_ext4_file_system_is_told_from_one_with(tmp_path: Path) -> None:
+    (tmp_path / "other").write_bytes(bytes(2048))
+    (tmp_path / "image").write_bytes(bytes(1024 + 0x38) + b"\x53\xef" + bytes(100))
+    assert [disk.is_ext4 for disk in look(tmp_path / "other", tmp_path / "image")] == [False, True]
+
+
+def test_a_mount_point_of_fstab_that_is_not_mounted_is_found_above_a_path() -> None:
+    fstab = "# <file system> <mount point>\nUUID=1 / ext4\n/dev/sdd /data xfs\nnas:/rack /var/lib/rayrack nfs4\n\n"
+    paths = ("/data", "/data/ray", "/database", "/var/lib/rayrack/models")
+    assert [disk_usage.not_mounted(path, fstab, MOUNTINFO) for path in paths] == ["/data", "/data", None, None]
+
+
 def block_device(
     sysfs: Path, name: str, *, parent: str = "", slaves: tuple[str, ...] = (), drive: bool = False
 ) -> None:

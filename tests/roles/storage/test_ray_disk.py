@@ -59,7 +59,12 @@ def test_without_a_size_there_is_no_file_system() -> None:
 
 def test_a_blank_host_and_one_that_has_it_are_fine() -> None:
     assert found() == []
-    assert found(DISK, OURS, ray={**MOUNTED, "empty": False}, image={"kind": "file", "file_bytes": 50 * GIB}) == []
+    assert (
+        found(
+            DISK, OURS, ray={**MOUNTED, "empty": False}, image={"kind": "file", "owner": "root", "file_bytes": 50 * GIB}
+        )
+        == []
+    )
 
 
 def test_files_that_the_mount_would_hide_are_not_hidden() -> None:
@@ -73,7 +78,7 @@ def test_a_file_system_that_somebody_else_has_mounted_there_is_left_alone() -> N
 
 
 def test_an_image_is_never_shrunk() -> None:
-    (line,) = found(DISK, OURS, ray=MOUNTED, image={"kind": "file", "file_bytes": 80 * GIB})
+    (line,) = found(DISK, OURS, ray=MOUNTED, image={"kind": "file", "owner": "root", "file_bytes": 80 * GIB})
     assert "has 80 GiB and is never shrunk, ray_temp_size_gib is 50; set at least 80" in line
 
 
@@ -87,6 +92,29 @@ def test_a_file_system_that_the_settings_no_longer_ask_for_is_not_forgotten(want
     (line,) = problems("gpu-01", wanted, disks, [OURS], loop_devices=True)
     assert line.startswith(f"gpu-01: {DIRECTORY}: is set up on {IMAGE}, which the settings no longer say")
     assert f"rm '/etc/systemd/system/{OURS.unit}' {IMAGE}" in line
+
+
+@pytest.mark.parametrize(
+    ("image", "line"),
+    [
+        (
+            {"parent": "absent"},
+            "/var/lib does not exist; mount the disk there, or make it, or set another ray_temp_image",
+        ),
+        ({"parent": "other"}, "/var/lib is not a directory; set another ray_temp_image"),
+        ({"not_mounted": "/var"}, "/var is in /etc/fstab and not mounted; mount it, or set another ray_temp_image"),
+        ({"parent": "shared"}, "not only root can write in that directory; set ray_temp_image to a file in another"),
+        ({"kind": "directory", "owner": "root"}, "is not a file of root's; remove it, or set another ray_temp_image"),
+        ({"kind": "link", "owner": "root"}, "is not a file of root's; remove it, or set another ray_temp_image"),
+        ({"kind": "file", "owner": "ray"}, "is not a file of root's; remove it, or set another ray_temp_image"),
+        (
+            {"kind": "file", "owner": "root", "is_ext4": False},
+            "holds no ext4 file system; move it away, or set another ray_temp_image",
+        ),
+    ],
+)
+def test_an_image_that_cannot_be_made_or_trusted_is_told_before_any_change(image: dict[str, Any], line: str) -> None:
+    assert found(image=image) == [f"gpu-01: {IMAGE}: {line}"]
 
 
 def test_a_container_without_loop_devices_is_told_so() -> None:

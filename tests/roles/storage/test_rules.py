@@ -175,6 +175,33 @@ def test_a_directory_that_is_not_there_yet_is_no_problem() -> None:
     assert directory_problem("gpu-03", "ray_temp_dir", disk(RAY, free=1, kind="absent", owner=None)) is None
 
 
+def test_a_directory_is_made_only_where_its_disk_is() -> None:
+    new = {"kind": "absent", "owner": None}
+    assert directory_problem("gpu-03", "weights_dir", disk("/data/a/models", free=1, parent="absent", **new)) == (
+        "gpu-03: /data/a/models: /data/a does not exist; mount the disk there, or make it, or set another weights_dir"
+    )
+    assert directory_problem("gpu-03", "weights_dir", disk("/srv/x/models", free=1, parent="other", **new)) == (
+        "gpu-03: /srv/x/models: /srv/x is not a directory; set another weights_dir"
+    )
+    # A blank host has no /var/lib/rayrack.
+    assert directory_problem("gpu-03", "weights_dir", disk(WEIGHTS, free=1, parent="absent", **new)) is None
+
+
+def test_a_mount_point_without_its_mount_is_told() -> None:
+    found = disk("/data/ray", free=1, owner="rayrack", not_mounted="/data")
+    assert directory_problem("gpu-03", "ray_temp_dir", found) == (
+        "gpu-03: /data/ray: /data is in /etc/fstab and not mounted; mount it, or set another ray_temp_dir"
+    )
+
+
+def test_a_directory_of_roots_with_files_in_it_is_not_taken_over() -> None:
+    assert directory_problem("gpu-03", "weights_dir", disk("/srv/data", free=1, owner="root", empty=False)) == (
+        "gpu-03: /srv/data: belongs to root and holds files, and the user rayrack would own it; set another "
+        "weights_dir, or move aside what is in it"
+    )
+    assert directory_problem("gpu-03", "weights_dir", disk(WEIGHTS, free=1, owner="rayrack", empty=False)) is None
+
+
 def test_a_directory_of_somebody_else_is_refused() -> None:
     line = directory_problem("gpu-03", "ray_temp_dir", disk(RAY, free=1, owner="mallory"))
     assert line is not None

@@ -1,3 +1,4 @@
+import errno
 import http.server
 import os
 import socket
@@ -105,7 +106,16 @@ def test_a_closed_connection_does_not_hold_its_port() -> None:
     with listening() as port:
         client = socket.create_connection(("127.0.0.1", port))
     client.close()
-    assert node_checks.is_free(port)
+    assert node_checks.in_the_way(port) is None
+
+
+def test_a_port_that_is_root_s_is_not_said_to_be_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OfAnOrdinaryUser(socket.socket):
+        def bind(self, _address: object) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket, "socket", OfAnOrdinaryUser)
+    assert node_checks.in_the_way(80) == "cannot be listened on (Permission denied)"
 
 
 def test_a_port_s_holder_is_the_one_that_listens_not_one_that_is_connected() -> None:

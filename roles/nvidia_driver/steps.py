@@ -32,7 +32,8 @@ def install(*, plan: Plan | None, allow_reboot: bool) -> None:
     apt.version_offered(name=f"The repository has driver {plan.version}", plan=plan)
     _template("Pin the driver's version", PREFERENCES, driver=plan)
     _template("Keep unattended upgrades away from the driver", UNATTENDED)
-    _template("Keep the kernel's own drivers away from the GPUs", MODPROBE)
+    # kmod brings the directory, and may come with the driver only.
+    _template("Keep the kernel's own drivers away from the GPUs", MODPROBE, make_directory=True)
     apt.driver_present(name=f"Driver {plan.version}", plan=plan)
     apt.all_held(name="Hold the driver's packages")
     activation.initramfs_current(name="Initial RAM disks know the blacklist", path=MODPROBE)
@@ -48,7 +49,7 @@ def _repository(repository: Repository | None) -> None:
     _template("NVIDIA's repository", SOURCES_FILE, repository=repository, keyring=KEYRING)
 
 
-def _template(name: str, path: str, **values: Any) -> None:
+def _template(name: str, path: str, *, make_directory: bool = False, **values: Any) -> None:
     files.template(
         name=name,
         src=f"templates/nvidia_driver{path}.j2",
@@ -56,6 +57,6 @@ def _template(name: str, path: str, **values: Any) -> None:
         user="root",
         group="root",
         mode="644",
-        create_remote_dir=False,
+        create_remote_dir=make_directory,
         **values,
     )

@@ -20,11 +20,14 @@ from tests.lab.test_deploy_again import changes
 HOST, OTHER = "h2", "h1"
 OLD, NEW, NEWEST = "580.95.05", "580.126.20", "610.57.04"
 FILES = ("deploy/00_preflight.py", "deploy/05_verdict.py", "deploy/10_host.py", "deploy/15_gpu_host.py")
-REPOSITORY = "/srv/nvidia"
+REPOSITORY, STAND_INS = "/srv/nvidia", "/srv/stand-ins"
 NAMES = ("nvidia-kernel-open-dkms", "nvidia-driver-cuda", "libcuda1", "libnvidia-ml1", "nvidia-smi")
 INITRD = "/boot/initrd.img-test"
+SOURCES = "/etc/apt/sources.list"
+SOURCES_BACK = f"[ ! -e {SOURCES}.before ] || {{ mv {SOURCES}.before {SOURCES}; apt-get -qq update; }}"
 LEFT = (
     REPOSITORY,
+    STAND_INS,
     INITRD,
     "/etc/apt/*/rayrack-nvidia*",
     "/etc/apt/apt.conf.d/52rayrack-nvidia",
@@ -89,7 +92,7 @@ def clean(lab: Lab) -> None:
     fake_gpu.unplug(lab, HOST)
     names = "dpkg-query -W -f '${Package}\\n' '*nvidia*' libcuda1 'linux-headers-*' dkms 2>/dev/null"
     purge = "xargs -r apt-get -y -qq purge --allow-change-held-packages >/dev/null; apt-get -y -qq autoremove --purge"
-    lab.ssh(HOST, f"{names} | {purge}; rm -rf {' '.join(LEFT)}", timeout_s=300)
+    lab.ssh(HOST, f"{names} | {purge}; rm -rf {' '.join(LEFT)}; {SOURCES_BACK}", timeout_s=300)
 
 
 @pytest.fixture(scope="module")
@@ -242,13 +245,9 @@ def test_refusals_come_before_any_package(gpu_host: GpuHost) -> None:
 
 
 def test_secure_boot_without_a_key_is_refused(gpu_host: GpuHost) -> None:
-    variable = "/srv/fake-firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
-    make = f"mkdir -p $(dirname {variable}) && printf '\\006\\000\\000\\000\\001' >{variable}"
-    gpu_host.lab.ssh(HOST, f"{make} && mount --bind /srv/fake-firmware /sys/firmware")
-    try:
+    variable = "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+    with fake_gpu.firmware(gpu_host.lab, HOST, variable, r"\006\000\000\000\001"):
         assert "Secure Boot is on" in refused(gpu_host, OLD)
-    finally:
-        gpu_host.lab.ssh(HOST, "umount /sys/firmware; rm -rf /srv/fake-firmware")
 
 
 def test_debians_own_packages_with_the_check_of_cuda_waived(gpu_host: GpuHost, tmp_path: Path) -> None:
@@ -257,11 +256,11 @@ def test_debians_own_packages_with_the_check_of_cuda_waived(gpu_host: GpuHost, t
     common, program = "/usr/lib/dkms/common.postinst", "/usr/sbin/dkms"
     files = dict.fromkeys((common, program), "#!/bin/sh\nexit 0\n")
     Deb("dkms", "99", files=files, scripts={"postinst": f"chmod 755 {common} {program}"}).build(tmp_path)
-    send(lab, tmp_path, "/srv/stand-ins")
+    send(lab, tmp_path, STAND_INS)
     sleeping = "[Service]\nType=simple\nUser=root\nExecStart=\nExecStart=/bin/sleep infinity\nExecStopPost=\n"
     fake_gpu.put(lab, HOST, "/etc/systemd/system/nvidia-persistenced.service.d/lab.conf", sleeping)
     components = "main contrib non-free non-free-firmware"
-    lab.ssh(HOST, f"dpkg -i /srv/stand-ins/*.deb; sed -i 's/ main$/ {components}/' /etc/apt/sources.list")
+    lab.ssh(HOST, f"dpkg -i {STAND_INS}/*.deb; sed -i.before 's/ main$/ {components}/' {SOURCES}")
     lab.ssh(HOST, "apt-get -qq update", timeout_s=300)
     candidate = lab.read(HOST, "apt-cache policy libcuda1 | awk '/Candidate/ { print $2 }'")
     version = upstream(candidate)

@@ -62,6 +62,11 @@ def test_the_files_a_gpu_host_gets() -> None:
     assert '".*nvidia";' in written["/etc/apt/apt.conf.d/52rayrack-nvidia"]
 
 
+def test_the_blacklist_gets_its_directory_where_nothing_has_brought_kmod_yet() -> None:
+    changed = run(FRESH)["Keep the kernel's own drivers away from the GPUs"]
+    assert "mkdir -p /etc/modprobe.d" in changed.commands
+
+
 def test_a_host_with_its_driver_at_work_gets_nothing_but_files_that_are_missing() -> None:
     changed = run(at_work())
     assert all(change.files for change in changed.values())

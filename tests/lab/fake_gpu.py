@@ -4,8 +4,10 @@ A guest can neither write /sys nor load modules, so directories are bound over /
 every boot, and `modprobe` is a script.
 """
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tests.lab.lab import Lab
 
@@ -65,6 +67,19 @@ WantedBy=basic.target
 def put(lab: Lab, host: str, path: str, text: str, mode: str = "644") -> None:
     """Write a file on a host."""
     lab.ssh(host, f"mkdir -p $(dirname {path}) && cat > {path} <<'END_OF_FILE'\n{text}END_OF_FILE\nchmod {mode} {path}")
+
+
+def send(lab: Lab, host: str, directory: Path, to: str) -> None:
+    """Copy a directory to a host, readable for apt's own user."""
+    unpack = f"mkdir -p {to} && tar -C {to} -x && chmod -R a+rX {to}"
+    ssh = ["ssh", "-F", str(lab.directory / "ssh_config"), host, unpack]
+    with subprocess.Popen(["tar", "-C", str(directory), "-c", "."], stdout=subprocess.PIPE) as tar:
+        subprocess.run(ssh, stdin=tar.stdout, check=True, timeout=60)
+
+
+def load(lab: Lab, host: str, version: str) -> None:
+    """Let the driver's module be loaded, in this version, until the next boot."""
+    put(lab, host, f"{MODULE}/nvidia/version", f"{version}\n")
 
 
 def plug_in(lab: Lab, host: str, *devices: tuple[str, str, str]) -> None:

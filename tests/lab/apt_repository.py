@@ -92,7 +92,8 @@ def _sign(directory: Path, key: Path) -> None:
         _run(*gpg, "--clearsign", "--output", str(directory / "InRelease"), str(directory / "Release"))
     finally:
         _run("gpgconf", "--homedir", str(home), "--kill", "all")
-        shutil.rmtree(home)
+        # The agent takes its sockets away by itself, perhaps just before they would be removed here.
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def _write(path: Path, text: str) -> None:

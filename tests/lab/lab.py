@@ -128,7 +128,9 @@ class Lab:
         wait_until(lambda: self._boot_id(host) not in ("", before), f"{host} has booted again", timeout_s)
 
     def _boot_id(self, host: str) -> str:
-        return self.ssh(host, "cat /proc/sys/kernel/random/boot_id", timeout_s=30, check=False).stdout.strip()
+        """Empty while the host does not answer: what ssh then says of that is no boot of it."""
+        answer = self.ssh(host, "cat /proc/sys/kernel/random/boot_id", timeout_s=30, check=False)
+        return answer.stdout.strip() if answer.returncode == 0 else ""
 
     def pyinfra(
         self,

@@ -18,6 +18,7 @@
 #   LAB_BRIDGE  the bridge's name (lab0)
 #   LAB_MEM     memory limit of each host (10G)
 #   LAB_BINDS   more systemd-nspawn options, e.g. --bind-ro=/data:/data
+#   LAB_DEBIAN  what the hosts are: bookworm (unless told) or trixie
 #   LAB_LOOP    1: the hosts have this machine's loop devices, so that they can mount image files
 #   LAB_MIRROR  Debian mirror (the one this machine uses)
 #   LAB_ALLOW   regular expression of host names the guests may reach (this machine's package hosts)
@@ -27,12 +28,15 @@ LAB_DIR=${LAB_DIR:-/var/tmp/rayrack-lab}
 # shellcheck source=/dev/null
 [ ! -e "$LAB_DIR/settings" ] || . "$LAB_DIR/settings"
 : "${LAB_CACHE:=$LAB_DIR/cache}" "${LAB_NET:=10.77.0}" "${LAB_BRIDGE:=lab0}" "${LAB_MEM:=10G}" "${LAB_BINDS:=}" "${LAB_LOOP:=}"
+: "${LAB_DEBIAN:=bookworm}"
 
 SELF=$(readlink -f "$0")
 HOSTS=$LAB_DIR/hosts
-BASE=$LAB_CACHE/base # the lower layer of every host's overlay, never written by a host
+# The lower layer of every host's overlay, never written by a host. Bookworm's has the name it had when it was alone.
+BASE=$LAB_CACHE/base
+[ "$LAB_DEBIAN" = bookworm ] || BASE=$BASE-$LAB_DEBIAN
 PROXY_PORT=3128
-DEBIAN=bookworm
+DEBOOTSTRAP_SCRIPTS=/usr/share/debootstrap/scripts
 SSH_WAIT_SECONDS=60
 STOP_WAIT_SECONDS=90
 # Names in cgroups carry the lab's own number, so that two labs never take each other's for their own.
@@ -97,6 +101,8 @@ check_machine() {
   [ -e /proc/self/ns/time ] || die "this kernel has no time namespaces (CONFIG_TIME_NS, Linux 5.6), without which a host cannot reboot"
   [ ${#LAB_DIR} -le 40 ] || die "LAB_DIR=$LAB_DIR is too long for the path of an SSH socket: at most 40 characters"
   [ ${#LAB_BRIDGE} -le 8 ] || die "LAB_BRIDGE=$LAB_BRIDGE is too long for interface names: at most 8 characters"
+  [ -e "$DEBOOTSTRAP_SCRIPTS/$LAB_DEBIAN" ] ||
+    die "LAB_DEBIAN=$LAB_DEBIAN: this machine's debootstrap cannot make it (no $DEBOOTSTRAP_SCRIPTS/$LAB_DEBIAN)"
   check_overlay
   check_network
   if [ -e "$CGROUP/cgroup.controllers" ]; then
@@ -138,11 +144,11 @@ machine_mirror() {
 build_base() {
   local packages=systemd,systemd-sysv,dbus,openssh-server,python3,cron,sudo,iproute2,iputils-ping,logrotate,ca-certificates,procps
   [ ! -e "$BASE.ok" ] || return 0
-  echo "lab: building the base system, about 90 s, once"
+  echo "lab: building the base system of $LAB_DEBIAN, about 90 s, once"
   rm -rf "$BASE" "$BASE.partial"
   # Without a mirror debootstrap takes Debian's own.
   # shellcheck disable=SC2046,SC2086
-  debootstrap --variant=minbase --include="$packages" "$DEBIAN" "$BASE.partial" ${LAB_MIRROR:-$(machine_mirror)} |
+  debootstrap --variant=minbase --include="$packages" "$LAB_DEBIAN" "$BASE.partial" ${LAB_MIRROR:-$(machine_mirror)} |
     tee "$LAB_CACHE/debootstrap.log" | show_debootstrap_progress
   # Each host gets an identity of its own.
   rm -f "$BASE.partial"/etc/ssh/ssh_host_* "$BASE.partial"/var/lib/dbus/machine-id "$BASE.partial"/etc/hostname
@@ -293,13 +299,13 @@ supervise() {
   make_cgroups <"$dir/cgroups"
   rm -rf "$dir/work"/*/incompat # left by `volatile` after a power cut; it would forbid the next mount
   # volatile: no fsync reaches the disk, which makes dpkg several times faster; a power cut of the machine ends the lab anyway
-  mount -t overlay "lab-$host" -o "lowerdir=$BASE,upperdir=$dir/upper,workdir=$dir/work,volatile" "$dir/root"
+  mount -t overlay "lab-$host" -o "lowerdir=$(cat "$dir/base"),upperdir=$dir/upper,workdir=$dir/work,volatile" "$dir/root"
   while :; do
     boot=$((boot + 1))
     read -r monotonic boottime < <(python3 -c 'import time as t; print(int(t.monotonic()), int(t.clock_gettime(t.CLOCK_BOOTTIME)))')
     (
       enter_cgroups "$BASHPID" "$boot" <"$dir/cgroups"
-      export SYSTEMD_NSPAWN_TMPFS_TMP=0 # /tmp on disk, as on a real Debian host
+      export SYSTEMD_NSPAWN_TMPFS_TMP=0 # /tmp as on a real host: on disk in Debian 12, a tmpfs of systemd's in Debian 13
       # A new time namespace per boot: the guest's uptime starts at 0, which is how a reboot is noticed.
       # CAP_MKNOD: with devices.deny above, block devices cannot be made nor opened.
       # shellcheck disable=SC2046,SC2086
@@ -321,6 +327,8 @@ start() {
   ! alive "$host" || return 0
   remove_leftovers "$host"
   cgroups_of "$host" >"$dir/cgroups"
+  # What a host is made of is settled at its first start: its own layer fits on no other.
+  [ -e "$dir/base" ] || echo "$BASE" >"$dir/base"
   (
     # Held until the supervisor ends: 9 says that the host is alive, 8 that the cache is in use.
     exec 9>"$dir/lock" 8>>"$LAB_CACHE/lock"
@@ -402,7 +410,7 @@ remove_leftovers() {
 # Values are kept as defaults, so that a later `LAB_DIR=... lab.sh down` needs nothing else.
 remember_settings() {
   local name
-  for name in LAB_CACHE LAB_NET LAB_BRIDGE LAB_MEM LAB_BINDS LAB_LOOP; do
+  for name in LAB_CACHE LAB_NET LAB_BRIDGE LAB_MEM LAB_BINDS LAB_LOOP LAB_DEBIAN; do
     # shellcheck disable=SC2016
     printf ': "${%s:=%s}"\n' "$name" "${!name}"
   done >"$LAB_DIR/settings"

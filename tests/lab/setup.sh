@@ -4,11 +4,12 @@
 #   setup.sh tools   .venv with the project and its development tools
 #   setup.sh lab     that, and what the lab needs: system packages, the wheelhouse, the tiny models
 #
-# PYTHON names the Python (3.11 or newer) to use; LAB_DIR and LAB_CACHE are those of lab.sh.
+# PYTHON names the Python (3.11 or newer) to use; LAB_DIR, LAB_CACHE and LAB_DEBIAN are those of lab.sh.
 set -euo pipefail
 
 cd "$(dirname "$0")/../.."
 CACHE=${LAB_CACHE:-${LAB_DIR:-/var/tmp/rayrack-lab}/cache}
+DEBIAN=${LAB_DEBIAN:-bookworm}
 LOG=$(mktemp)
 trap 'rm -f "$LOG"' EXIT
 PROGRESS_SECONDS=5
@@ -124,7 +125,8 @@ case ${1:-} in
   lab)
     check_lab_machine
     install_packages "${TOOL_PACKAGES[@]}" "${LAB_PACKAGES[@]}"
-    [ -e /usr/share/debootstrap/scripts/bookworm ] || die "this distribution's debootstrap cannot make Debian 12 (no script 'bookworm')"
+    [ -e "/usr/share/debootstrap/scripts/$DEBIAN" ] ||
+      die "this distribution's debootstrap cannot make the hosts' Debian (no script '$DEBIAN')"
     make_venv
     make_wheelhouse
     .venv/bin/python tests/lab/tiny_models.py "$CACHE/models"

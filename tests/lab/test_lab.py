@@ -168,6 +168,16 @@ def test_a_network_in_use_is_refused_in_one_line(spare: Lab) -> None:
     ]
 
 
+def test_a_debian_that_this_machine_cannot_make_is_refused_in_one_line() -> None:
+    other = Lab(Path(f"{SPARE.directory}x"), "10.99.99", f"{TEST_LAB.bridge}w", SPARE.cache)
+    refusal = other.command("up", "1", check=False, LAB_DEBIAN="nosuch")
+    other.down(keep_cache=True)
+    assert refusal.returncode == 1
+    assert refusal.stdout.splitlines() == [
+        "lab: LAB_DEBIAN=nosuch: this machine's debootstrap cannot make it (no /usr/share/debootstrap/scripts/nosuch)"
+    ]
+
+
 def test_an_ordinary_user_is_refused_in_one_line() -> None:
     lab_sh = Path(__file__).parent / "lab.sh"
     refusal = subprocess.run(

@@ -160,6 +160,12 @@ def test_a_node_does_not_start_on_the_disk_below() -> None:
     assert "AssertPathIsMountPoint" not in node_unit(None)
 
 
+def test_no_inode_table_is_zeroed_in_the_background_which_would_give_its_room_back() -> None:
+    unit = get_template("templates/storage/etc/systemd/system/ray_temp_dir.mount.j2").render(disk=DISK)
+    (options,) = (line for line in unit.splitlines() if line.startswith("Options="))
+    assert "noinit_itable" in options.split(",")
+
+
 def test_growing_restarts_no_node() -> None:
     assert node_unit(50) == node_unit(60)
 

@@ -16,12 +16,16 @@ from tests.conftest import TEST_LAB, DeployedRack
 from tests.lab import fake_gpu, fake_nvml, nvidia_packages
 from tests.lab.apt_repository import AptRepository
 from tests.lab.lab import ROOT, Lab, Result, Tell, wait_until
-from tests.lab.test_deploy_again import changed_list, changes
+from tests.lab.test_deploy_again import changes
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 TRIXIE = Lab(
-    Path(f"{TEST_LAB.directory}-4"), f"{TEST_LAB.net.rpartition('.')[0]}.7", f"{TEST_LAB.bridge}z", TEST_LAB.cache
+    Path(f"{TEST_LAB.directory}-4"),
+    f"{TEST_LAB.net.rpartition('.')[0]}.7",
+    f"{TEST_LAB.bridge}z",
+    TEST_LAB.cache,
+    loops=True,
 )
 HOST = "h1"
 RAY = "/var/lib/rayrack/ray"
@@ -37,6 +41,11 @@ FILES = (
     "tests/lab/ray_cleanup_alone.py",
     "deploy/40_gateway.py",
 )
+# The lab's own list is for hosts without GPUs.
+MODELS = """\
+defaults: {{share_gpu: true, gpu_memory_utilization: 0.3, weights_gib: 0.1}}
+models: [{{model_id: tiny-a}}, {{model_id: tiny-b, route_prefix: {prefix}}}]
+"""
 DEAD = "session_2020-01-01_00-00-00_000000_1"
 EVERY_MINUTE = "/etc/cron.d/rayrack-clean-every-minute"
 
@@ -47,11 +56,13 @@ class Host:
 
     lab: Lab
     repository: AptRepository
+    models: Path
 
     def deploy(self, *data: str, files: tuple[str, ...] = FILES, check: bool = True) -> Result:
         settings = (
             f"ray_temp_dir={RAY}",
             "dev_shm_mib=500",
+            f"models_file={self.models}",
             "runtime=cuda",
             "gpus=1",
             "gpu_model=H100",
@@ -85,15 +96,20 @@ def blank(tell: Tell, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host
     try:
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("LAB_DEBIAN", "trixie")
-            environment.setenv("LAB_LOOP", "1")
             TRIXIE.up(1, tell)
         packages = nvidia_packages.repository((DRIVER,), TRIXIE.read(HOST, "uname -r"))
         repository = AptRepository.build(tmp_path_factory.mktemp("apt") / "repository", packages)
         fake_gpu.send(TRIXIE, HOST, repository.directory, REPOSITORY)
         plug_in_h100(tmp_path_factory.mktemp("nvml"))
-        yield Host(TRIXIE, repository)
+        yield Host(TRIXIE, repository, models_list(tmp_path_factory.mktemp("models"), "/v1"))
     finally:
         TRIXIE.down(keep_cache=True)
+
+
+def models_list(directory: Path, prefix_of_tiny_b: str) -> Path:
+    path = directory / "models.yaml"
+    path.write_text(MODELS.format(prefix=prefix_of_tiny_b))
+    return path
 
 
 def plug_in_h100(directory: Path) -> None:
@@ -184,7 +200,7 @@ def test_the_gateway_refuses_as_openai_does(host: Host) -> None:
 def test_a_changed_model_list_is_loaded_by_the_running_gateway(host: Host, tmp_path: Path) -> None:
     main_pid = "systemctl show -P MainPID rayrack-gateway"
     before = host.read(main_pid)
-    models = changed_list(tmp_path, "tiny-b", route_prefix="/other/v1")
+    models = models_list(tmp_path, "/other/v1")
     assert changes(host.deploy(f"models_file={models}", files=("deploy/40_gateway.py",))) == {
         "Gateway | Gateway configuration",
         "Gateway | The gateway runs this configuration",

@@ -216,7 +216,9 @@ def test_a_raylet_that_gave_up_by_itself_is_explained_by_its_last_warning() -> N
 
 
 def test_a_raylet_that_was_asked_to_end_is_not_reported_by_ray_start() -> None:
-    asked = "[2026-11-21 18:41:03,816 I 1096 1096] (raylet) main.cc:1187: received SIGTERM. Existing local drain request"
+    asked = (
+        "[2026-11-21 18:41:03,816 I 1096 1096] (raylet) main.cc:1187: received SIGTERM. Existing local drain request"
+    )
     assert node_checks.last_words("", asked) == "raylet was ended by SIGTERM"
     assert node_checks.last_words(EXITED, asked) == "raylet was killed by SIGKILL"
 

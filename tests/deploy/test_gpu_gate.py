@@ -44,6 +44,7 @@ def run(
     *arguments: str,
     replicas: int = 1,
     data: Mapping[str, Any] | None = None,
+    confirmed: bool = True,
 ) -> subprocess.CompletedProcess[str]:
     """The gate's part of a deploy; the first of ``documents`` is the head's. Each host has two H100s."""
     hosts = [
@@ -63,7 +64,8 @@ def run(
         f"models: [{{model_id: a, tensor_parallel_size: 2, min_replicas: {replicas}, max_replicas: {replicas}}}]"
     )
     deploys = [f"deploy/{name}.py" for name in ("00_preflight", "05_verdict", "16_gpu_health")]
-    command = [program("pyinfra"), str(directory / "inventory.py"), *deploys, "-y", "--data", f"models_file={models}"]
+    command = [program("pyinfra"), str(directory / "inventory.py"), *deploys, "--data", f"models_file={models}"]
+    command += ["-y"] if confirmed else []
     clean = {name: value for name, value in os.environ.items() if name not in ("MODELS_CONFIG", "MODEL_ID")}
     result = subprocess.run(
         [*command, *arguments],
@@ -91,6 +93,28 @@ def test_a_blocked_worker_is_left_out_before_it_is_changed_and_the_others_go_on(
     _, _, changed = result.stdout.partition("Beginning operation run")
     assert "gpu-02" in changed
     assert "gpu-03] Success" not in changed
+
+
+def test_nobody_is_asked_about_a_blocked_worker_and_a_dry_run_goes_on_without_it(tmp_path: Path) -> None:
+    result = run(tmp_path, {"gpu-01": WELL, "gpu-02": ILL}, "--dry", confirmed=False)
+    assert result.returncode == 1
+    assert "@fake/gpu-02 is left out of this run; nothing on it is changed" in result.stdout
+    assert "continue?" not in result.stdout
+    _, _, detected = result.stdout.partition("Detected changes")
+    assert "Program of the health gate" in detected
+
+
+def test_a_run_that_has_no_host_left_says_so(tmp_path: Path) -> None:
+    result = run(tmp_path, {"gpu-01": WELL, "gpu-02": ILL}, "--limit", "@fake/gpu-02", "--dry", confirmed=False)
+    assert result.returncode == 1
+    assert "no host is left to deploy to" in result.stdout
+
+
+def test_changes_that_nobody_can_confirm_are_not_made(tmp_path: Path) -> None:
+    result = run(tmp_path, {"gpu-01": WELL}, confirmed=False)
+    assert result.returncode == 1
+    assert "nobody is there to confirm it: add -y, or --dry to look only" in result.stdout
+    assert "Beginning operation run" not in result.stdout
 
 
 def test_a_blocked_head_stops_the_whole_run(tmp_path: Path) -> None:

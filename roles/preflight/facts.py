@@ -49,6 +49,20 @@ class HostFacts(FactBase[HostInfo]):
         return HostInfo.parse(info, storage.parse(disks))
 
 
+class UserId(FactBase[int | None]):
+    """Of the user that commands run as; pyinfra's own fact trusts $USER, which root may lack. None: not known."""
+
+    def command(self) -> str:
+        return "id -u"
+
+    @staticmethod
+    def default() -> int | None:
+        return None
+
+    def process(self, output: Sequence[str]) -> int:
+        return int(output[-1])
+
+
 class ReachedAddress(FactBase[str]):
     """The host's own address of the SSH connection; without one, or over loopback, that of its default route.
 

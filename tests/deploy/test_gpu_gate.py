@@ -32,7 +32,7 @@ def facts(document: str) -> dict[str, Any]:
     info = {key: value for key, value in asdict(GOOD).items() if key not in ("disks", "failure")}
     disks = [asdict(disk) for disk in GOOD.disks]
     return {
-        "echo $USER": "root",
+        "id -u": "0",
         "gpu_health.pyz": document,
         "MemTotal": [json.dumps(disks), json.dumps(info)],
     }

@@ -115,7 +115,13 @@ def _look_at_driver(this: RackHost) -> None:
     except InputError as error:
         _problems[this.name].extend(f"{this.name}: {problem}" for problem in error.problems)
         return
-    info = host.get_fact(HostDriver) if driver else None
+    if driver is None:
+        needed = None if this.settings.lab_skip_cuda_check or not this.settings.gpus else cuda
+        there = host.get_fact(HostDriver) if needed else None
+        _problems[this.name].extend(driver_rules.problems_of_existing(this.name, there, needed))
+        _driver_plans[this.name] = None
+        return
+    info = host.get_fact(HostDriver)
     _problems[this.name].extend(driver_rules.problems(this.name, info, driver))
     _driver_plans[this.name] = driver_plan.plan(info, driver) if info else None
 

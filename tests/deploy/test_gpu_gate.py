@@ -13,6 +13,7 @@ import pytest
 
 from tests.lab.lab import ROOT, program
 from tests.roles.gpu_health.test_rules import gpu, health
+from tests.roles.nvidia_driver.hosts import V, at_work
 from tests.roles.preflight.test_rules import GOOD
 
 WELL = health().model_dump_json()
@@ -163,6 +164,25 @@ def test_the_models_must_still_fit_after_the_second_gate(tmp_path: Path) -> None
     _, _, after = result.stdout.partition("the run stops here:")
     assert "without @fake/gpu-02: " in after
     assert "2 replicas of 2 GPUs needed, room for 1" in after
+
+
+def with_driver(version: str) -> dict[str, Any]:
+    """The data of a host whose own driver is of this version; the settings leave it alone."""
+    answers = {**facts(WELL), "NOT_OF_THE_DRIVER": json.dumps(asdict(at_work(version)))}
+    return {"fake_responses": answers, "nvidia_driver_version": None}
+
+
+def test_a_driver_that_is_left_alone_and_too_old_for_the_runtime_stops_the_run(tmp_path: Path) -> None:
+    result = run(tmp_path, {"gpu-01": WELL, "gpu-02": WELL}, "--dry", data={"gpu-02": with_driver("535.183.01")})
+    assert result.returncode == 1
+    _, _, after = result.stdout.partition(STOPPED)
+    assert "@fake/gpu-02: driver 535.183.01 is loaded and too old for the runtime's CUDA 13." in after
+
+
+@pytest.mark.parametrize("data", [with_driver(V), {**with_driver("535.183.01"), "lab_skip_cuda_check": True}])
+def test_a_driver_that_is_new_enough_or_not_checked_goes_on(tmp_path: Path, data: dict[str, Any]) -> None:
+    result = run(tmp_path, {"gpu-01": WELL}, "--dry", data={"gpu-01": data})
+    assert result.returncode == 0, result.stdout
 
 
 @pytest.mark.parametrize(

@@ -32,10 +32,10 @@ class HostFacts(FactBase[HostInfo]):
     """
 
     def command(self, paths: Sequence[str], weights_dir: str) -> str:
+        look = f"{storage.PYTHON} -ISc {shlex.quote(PROGRAM.read_text())} {shlex.quote(weights_dir)}"
         return (
             f"[ -x {storage.PYTHON} ] || {{ echo {shlex.quote(NO_PYTHON)}; exit 0; }}; "
-            f"{storage.command(paths)} && {storage.PYTHON} -ISc {shlex.quote(PROGRAM.read_text())} "
-            f"{shlex.quote(weights_dir)}"
+            f"{storage.command(paths)} && {storage.bounded(look)}"
         )
 
     @staticmethod

@@ -9,7 +9,7 @@ test-unit: ; @tests/lab/setup.sh tools && $(RUN) pytest -n auto -m "not lab and 
 test-full: ; @tests/lab/setup.sh lab && $(RUN) pytest -n auto -m "not lab" && $(RUN) pytest -m lab
 lint: ; @tests/lab/setup.sh tools && .ci/lint
 lock: ; @tests/lab/setup.sh tools && $(RUN) roles.serving_runtime.make_locks
-verify: ; @tests/lab/setup.sh tools && $(RUN) pytest tests/hosts --inventory $(INVENTORY)
+verify: ; @tests/hosts/verify.sh $(INVENTORY)
 bench: ; @tests/lab/setup.sh lab && $(RUN) tests.bench
 lab-up: ; @tests/lab/setup.sh lab && tests/lab/lab.sh up
 lab-down: ; @tests/lab/lab.sh down

@@ -6,6 +6,7 @@ saying so; those marked `destructive` come last. RAYRACK_KEEP_LAB=1 leaves the l
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -13,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-import hypothesis
 import pytest
 
 from tests.lab.lab import DEFAULT_DIRECTORY, INVENTORY, Lab, Tell
@@ -21,15 +21,19 @@ from tests.lab.lab import DEFAULT_DIRECTORY, INVENTORY, Lab, Tell
 if TYPE_CHECKING:
     import openai
 
-# The same examples at each run; and how long one takes says nothing on machines whose cores are shared.
-hypothesis.settings.register_profile(
-    "rayrack",
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow],
-)
-hypothesis.settings.load_profile("rayrack")
+# `make verify` does without what only developers need.
+with contextlib.suppress(ImportError):
+    import hypothesis
+
+    # The same examples at each run; and how long one takes says nothing on machines whose cores are shared.
+    hypothesis.settings.register_profile(
+        "rayrack",
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
+    hypothesis.settings.load_profile("rayrack")
 
 # Beside a demo's lab, which may be up: other directory, network and bridge, same cache.
 TEST_LAB = Lab(

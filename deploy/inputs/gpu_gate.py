@@ -1,6 +1,7 @@
 """The health gate of a run: which hosts may go on, and whether the rack still holds its models without the others."""
 
 from pyinfra import logger
+from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host
 from pyinfra.context import host, state
 
@@ -47,4 +48,8 @@ def leave_out(found: Verdict, each: Host) -> None:
         return
     left_out = f"    {found.host_name} is left out of this run; nothing on it is changed"
     logger.error("\n    ".join([*found.lines(), left_out]))
-    state.fail_hosts({each})
+    # Not state.fail_hosts, which asks whether to go on: pyinfra asks once more before it changes anything.
+    state.failed_hosts.add(each)
+    state.active_hosts.discard(each)
+    if not state.active_hosts:
+        raise PyinfraError("no host is left to deploy to")

@@ -9,7 +9,6 @@ from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host
 from pyinfra.api.inventory import Inventory
 from pyinfra.context import host, state
-from pyinfra.facts.server import User
 
 from deploy.inputs import gpu_gate
 from deploy.inputs.rack import Rack, RackHost, load_rack
@@ -21,7 +20,7 @@ from roles.nvidia_driver import rules as driver_rules
 from roles.nvidia_driver.facts import HostDriver
 from roles.nvidia_driver.versions import cuda_of_lock
 from roles.preflight import rules as preflight
-from roles.preflight.facts import HostFacts, ReachedAddress
+from roles.preflight.facts import HostFacts, ReachedAddress, UserId
 from roles.preflight.info import HostInfo
 from roles.serving_runtime.lock import Lock, lock_for
 
@@ -61,7 +60,7 @@ def head() -> Host:
 def become_root(each: Host) -> None:
     """An ordinary SSH user takes sudo from here on; root goes without, as many hosts have no sudo then."""
     if each.data.get("_sudo") is None:
-        each.data._sudo = each.get_fact(User, _sudo=False) != "root"
+        each.data._sudo = each.get_fact(UserId, _sudo=False) != 0
 
 
 # What the first deploy file found, for those after it: pyinfra reads each file for every host before the next file.
@@ -122,7 +121,13 @@ def _look_at_driver(this: RackHost) -> None:
     except InputError as error:
         _problems[this.name].extend(f"{this.name}: {problem}" for problem in error.problems)
         return
-    info = host.get_fact(HostDriver) if driver else None
+    if driver is None:
+        needed = None if this.settings.lab_skip_cuda_check or not this.settings.gpus else cuda
+        there = host.get_fact(HostDriver) if needed else None
+        _problems[this.name].extend(driver_rules.problems_of_existing(this.name, there, needed))
+        _driver_plans[this.name] = None
+        return
+    info = host.get_fact(HostDriver)
     _problems[this.name].extend(driver_rules.problems(this.name, info, driver))
     _driver_plans[this.name] = driver_plan.plan(info, driver) if info else None
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from roles.gpu_health.document import LIB_RM_VERSION_MISMATCH
 from roles.gpu_health.expected import HOST, Problem, Seen
+from roles.nvidia_driver.versions import upstream
 
 
 def pci_count(seen: Seen) -> Iterator[Problem]:
@@ -54,15 +55,10 @@ def fabric_manager(seen: Seen) -> Iterator[Problem]:
     wanted = seen.health.module_version or seen.health.nvml.driver_version
     if manager is None or manager.version is None:
         yield HOST, "this host has NVSwitches and no fabric manager"
-    elif wanted is not None and _upstream(manager.version) != wanted:
-        yield HOST, f"fabric manager {_upstream(manager.version)}, driver {wanted}"
+    elif wanted is not None and upstream(manager.version) != wanted:
+        yield HOST, f"fabric manager {upstream(manager.version)}, driver {wanted}"
     elif manager.service != "active":
         yield HOST, f"nvidia-fabricmanager.service is {manager.service or 'unknown'}"
-
-
-def _upstream(version: str) -> str:
-    """``580.95.05`` of a Debian version such as ``1:580.95.05-1`` (deb-version(7))."""
-    return version.partition(":")[2].partition("-")[0] if ":" in version else version.partition("-")[0]
 
 
 def pcie_width(seen: Seen) -> Iterator[Problem]:

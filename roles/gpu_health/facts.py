@@ -21,6 +21,8 @@ PROGRAM = HOST / "gpu_health.py"
 # host_info knows how a process' unit is found.
 MODULES = (*(HOST / f"{name}.py" for name in ("gpu_nvml", "gpu_kernel_log", "gpu_metrics")), HOST_INFO)
 _MAIN = "import sys, gpu_health\nsys.exit(gpu_health.main())\n"
+# The journal, dpkg and systemctl have limits of their own, 40 s together.
+BESIDES_NVML_S = 60
 _SOME_DAY = (2026, 1, 1, 0, 0, 0)
 
 
@@ -60,7 +62,7 @@ class GpuHealth(FactBase[Health | str]):
         return (
             "place=$(mktemp -d) && trap 'rm -rf \"$place\"' EXIT && trap 'exit 1' HUP INT TERM && "
             f"echo {shlex.quote(archive())} | base64 -d >{program} && "
-            f"{PYTHON} -EsB {program} --limit {limit_s}"
+            f"timeout -k 5 {limit_s + BESIDES_NVML_S} {PYTHON} -EsB {program} --limit {limit_s}"
         )
 
     @staticmethod

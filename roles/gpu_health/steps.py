@@ -25,6 +25,8 @@ LAST = "/var/lib/rayrack/gpu_health.json"
 OVERRIDE = "/etc/rayrack/gpu_health_override.json"
 # Every minute, so that one run is over before the next begins.
 CRON_LIMIT_S = 45
+# A host whose disk or journal hangs must not get one more process each minute.
+CRON_END_AFTER_S = 55
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class EveryMinute:
     """What the cron entry is rendered with."""
 
     limit_s: int
+    end_after_s: int
     json: str
     textfile: str
 
@@ -52,7 +55,7 @@ def install(*, pynvml: Path, metrics_dir: str, override: dict[str, str] | None) 
         group="root",
         mode="644",
         create_remote_dir=False,
-        cron=EveryMinute(CRON_LIMIT_S, LAST, f"{metrics_dir}/rayrack_gpu_health.prom"),
+        cron=EveryMinute(CRON_LIMIT_S, CRON_END_AFTER_S, LAST, f"{metrics_dir}/rayrack_gpu_health.prom"),
     )
     _override(override)
 

@@ -1,7 +1,7 @@
 """Operations on apt: the repository's key, packages of exactly one version, holds. Each looks at the state first."""
 
 import shlex
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from io import StringIO
 
 from pyinfra.api.command import PyinfraCommand
@@ -91,18 +91,20 @@ def _selection(plan: Plan) -> Selection:
 
 
 @operation()
-def version_offered(plan: Plan) -> Commands:
+def version_offered(plan: Plan, written: Callable[[], Sequence[str]]) -> Commands:
     """
     End the run of a host whose repository lacks the driver's version, before anything says that version.
 
     + plan: the packages, and the repository for the line that says what it lacks
+    + written: tells which files of the repository this run has written; they go again when the run ends here
     """
     if _selection(plan).nothing:
         host.noop(f"driver {plan.version} is installed")
         return
     yield f"apt-get {WAIT_FOR_LOCK} update"
     if problem := _selection(plan).problem:
-        yield failing(problem)
+        remove = f"rm -f {shlex.join(paths)}; " if (paths := written()) else ""
+        yield f"{remove}{failing(problem)}"
 
 
 @operation()

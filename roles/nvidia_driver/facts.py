@@ -12,6 +12,8 @@ from roles.nvidia_driver.plan import Known, known_versions
 HOST = Path(__file__).parent / "host"
 # The distribution's own; -I and -S keep the host's Python settings and packages out.
 PYTHON = "/usr/bin/python3"
+# What administrators, dkms (.old-dkms), dpkg (.dpkg-bak) and update-initramfs itself (.new) leave beside the images.
+COPIES_OF_INITRD = ("*.bak*", "*.old*", "*.orig", "*.save", "*.new", "*.dpkg-*", "*~")
 
 
 class HostDriver(FactBase[DriverInfo | None]):
@@ -58,10 +60,12 @@ class KnownVersions(FactBase[Known]):
 
 
 class StaleInitramfs(FactBase[list[str]]):
-    """Initial RAM disks that are older than a file they should hold."""
+    """Initial RAM disks that are older than a file they should hold; copies, which nothing renews, are left out."""
 
     def command(self, path: str) -> str:
-        return f"find /boot -maxdepth 1 -name 'initrd.img-*' ! -newer {shlex.quote(path)} 2>/dev/null || true"
+        copies = " ".join(f"! -name {shlex.quote(pattern)}" for pattern in COPIES_OF_INITRD)
+        images = f"find /boot -maxdepth 1 -name 'initrd.img-*' {copies}"
+        return f"{images} ! -newer {shlex.quote(path)} 2>/dev/null || true"
 
     @staticmethod
     def default() -> list[str]:

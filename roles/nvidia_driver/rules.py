@@ -42,6 +42,19 @@ def problems(host_name: str, info: DriverInfo | None, driver: Driver | None) -> 
     return [f"{host_name}: {line}" for line in lines]
 
 
+def problems_of_existing(host_name: str, info: DriverInfo | None, cuda: str | None) -> list[str]:
+    """What forbids to leave a host's driver alone: it is too old for the runtime's ``cuda`` (None: any will do)."""
+    if info is None or cuda is None or not info.gpus or info.loaded_version is None:
+        return []
+    needed = too_old_for(info.loaded_version, cuda)
+    if needed is None:
+        return []
+    return [
+        f"{host_name}: driver {info.loaded} is loaded and too old for the runtime's CUDA {cuda}, which needs driver "
+        f"{needed} or newer; nvidia_driver_version is null, which leaves it alone: set a version, or update it yourself"
+    ]
+
+
 def _version(info: DriverInfo, driver: Driver) -> Iterator[str]:
     needed = too_old_for(driver.version, driver.cuda) if driver.cuda else None
     if needed:

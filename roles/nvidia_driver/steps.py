@@ -3,6 +3,7 @@
 from typing import Any
 
 from pyinfra.api.deploy import deploy
+from pyinfra.api.operation import OperationMeta
 from pyinfra.operations import files
 
 from roles.nvidia_driver import activation, apt
@@ -28,8 +29,12 @@ def install(*, plan: Plan | None, allow_reboot: bool) -> None:
         name="The packages fit what runs, or a reboot is allowed", plan=plan, allow_reboot=allow_reboot
     )
     apt.headers_present(name="Kernel headers", plan=plan)
-    _repository(plan.repository)
-    apt.version_offered(name=f"The repository has driver {plan.version}", plan=plan)
+    repository = _repository(plan.repository)
+    apt.version_offered(
+        name=f"The repository has driver {plan.version}",
+        plan=plan,
+        written=lambda: [path for path, step in repository.items() if step.did_change()],
+    )
     _template("Pin the driver's version", PREFERENCES, driver=plan)
     _template("Keep unattended upgrades away from the driver", UNATTENDED)
     # kmod brings the directory, and may come with the driver only.
@@ -41,16 +46,19 @@ def install(*, plan: Plan | None, allow_reboot: bool) -> None:
     activation.services_run(name="The driver's services run", units=plan.packages.services)
 
 
-def _repository(repository: Repository | None) -> None:
+def _repository(repository: Repository | None) -> dict[str, OperationMeta]:
+    """The repository's files, each with the operation that writes it."""
     if repository is None:
         files.file(name="No repository of NVIDIA's", path=SOURCES_FILE, present=False)
-        return
-    apt.key_present(name="Key of NVIDIA's repository", repository=repository, path=KEYRING)
-    _template("NVIDIA's repository", SOURCES_FILE, repository=repository, keyring=KEYRING)
+        return {}
+    return {
+        KEYRING: apt.key_present(name="Key of NVIDIA's repository", repository=repository, path=KEYRING),
+        SOURCES_FILE: _template("NVIDIA's repository", SOURCES_FILE, repository=repository, keyring=KEYRING),
+    }
 
 
-def _template(name: str, path: str, *, make_directory: bool = False, **values: Any) -> None:
-    files.template(
+def _template(name: str, path: str, *, make_directory: bool = False, **values: Any) -> OperationMeta:
+    return files.template(
         name=name,
         src=f"templates/nvidia_driver{path}.j2",
         dest=path,

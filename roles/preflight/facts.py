@@ -32,10 +32,10 @@ class HostFacts(FactBase[HostInfo]):
     """
 
     def command(self, paths: Sequence[str], weights_dir: str) -> str:
+        look = f"{storage.PYTHON} -ISc {shlex.quote(PROGRAM.read_text())} {shlex.quote(weights_dir)}"
         return (
             f"[ -x {storage.PYTHON} ] || {{ echo {shlex.quote(NO_PYTHON)}; exit 0; }}; "
-            f"{storage.command(paths)} && {storage.PYTHON} -ISc {shlex.quote(PROGRAM.read_text())} "
-            f"{shlex.quote(weights_dir)}"
+            f"{storage.command(paths)} && {storage.bounded(look)}"
         )
 
     @staticmethod
@@ -47,6 +47,20 @@ class HostFacts(FactBase[HostInfo]):
             return HostInfo(failure=f"has no {storage.PYTHON}, which host programs need; apt-get install python3")
         disks, info = output[-2:]
         return HostInfo.parse(info, storage.parse(disks))
+
+
+class UserId(FactBase[int | None]):
+    """Of the user that commands run as; pyinfra's own fact trusts $USER, which root may lack. None: not known."""
+
+    def command(self) -> str:
+        return "id -u"
+
+    @staticmethod
+    def default() -> int | None:
+        return None
+
+    def process(self, output: Sequence[str]) -> int:
+        return int(output[-1])
 
 
 class ReachedAddress(FactBase[str]):

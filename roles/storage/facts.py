@@ -15,11 +15,23 @@ HOST = Path(__file__).parent / "host"
 PROGRAM = HOST / "disk_usage.py"
 # The distribution's own, which host programs run with; -I and -S keep the host's Python settings and packages out.
 PYTHON = "/usr/bin/python3"
+LOOK_LIMIT_S = 180
+
+
+def bounded(command: str) -> str:
+    """A command that looks at disks, ended when it hangs, as all do on a network mount without its server."""
+    hung = (
+        f"a disk or a mount does not answer within {LOOK_LIMIT_S} s: look for a network mount whose server is gone "
+        "(/proc/mounts) and for processes in state D (ps), mend or unmount it, deploy again"
+    )
+    # What timeout(1) ends with when it had to end the command, and when it had to kill it.
+    say = f"case $? in 124|137) echo {shlex.quote(hung)} >&2;; esac; false"
+    return f"{{ timeout -k 5 {LOOK_LIMIT_S} {command} || {{ {say}; }}; }}"
 
 
 def command(paths: Sequence[str]) -> str:
     """The shell command that prints :func:`parse`'s line."""
-    return f"{PYTHON} -ISc {shlex.quote(PROGRAM.read_text())} {shlex.join(paths)}"
+    return bounded(f"{PYTHON} -ISc {shlex.quote(PROGRAM.read_text())} {shlex.join(paths)}")
 
 
 def parse(line: str) -> tuple[Disk, ...]:

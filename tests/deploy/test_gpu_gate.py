@@ -13,6 +13,7 @@ import pytest
 
 from tests.lab.lab import ROOT, program
 from tests.roles.gpu_health.test_rules import gpu, health
+from tests.roles.nvidia_driver.hosts import V, at_work
 from tests.roles.preflight.test_rules import GOOD
 
 WELL = health().model_dump_json()
@@ -32,7 +33,7 @@ def facts(document: str) -> dict[str, Any]:
     info = {key: value for key, value in asdict(GOOD).items() if key not in ("disks", "failure")}
     disks = [asdict(disk) for disk in GOOD.disks]
     return {
-        "echo $USER": "root",
+        "id -u": "0",
         "gpu_health.pyz": document,
         "MemTotal": [json.dumps(disks), json.dumps(info)],
     }
@@ -44,6 +45,7 @@ def run(
     *arguments: str,
     replicas: int = 1,
     data: Mapping[str, Any] | None = None,
+    confirmed: bool = True,
 ) -> subprocess.CompletedProcess[str]:
     """The gate's part of a deploy; the first of ``documents`` is the head's. Each host has two H100s."""
     hosts = [
@@ -69,7 +71,8 @@ def run(
         f"models: [{{model_id: a, tensor_parallel_size: 2, min_replicas: {replicas}, max_replicas: {replicas}}}]"
     )
     deploys = [f"deploy/{name}.py" for name in ("00_preflight", "05_verdict", "16_gpu_health")]
-    command = [program("pyinfra"), str(directory / "inventory.py"), *deploys, "-y", "--data", f"models_file={models}"]
+    command = [program("pyinfra"), str(directory / "inventory.py"), *deploys, "--data", f"models_file={models}"]
+    command += ["-y"] if confirmed else []
     clean = {name: value for name, value in os.environ.items() if name not in ("MODELS_CONFIG", "MODEL_ID")}
     result = subprocess.run(
         [*command, *arguments],
@@ -97,6 +100,28 @@ def test_a_blocked_worker_is_left_out_before_it_is_changed_and_the_others_go_on(
     _, _, changed = result.stdout.partition("Beginning operation run")
     assert "gpu-02" in changed
     assert "gpu-03] Success" not in changed
+
+
+def test_nobody_is_asked_about_a_blocked_worker_and_a_dry_run_goes_on_without_it(tmp_path: Path) -> None:
+    result = run(tmp_path, {"gpu-01": WELL, "gpu-02": ILL}, "--dry", confirmed=False)
+    assert result.returncode == 1
+    assert "@fake/gpu-02 is left out of this run; nothing on it is changed" in result.stdout
+    assert "continue?" not in result.stdout
+    _, _, detected = result.stdout.partition("Detected changes")
+    assert "Program of the health gate" in detected
+
+
+def test_a_run_that_has_no_host_left_says_so(tmp_path: Path) -> None:
+    result = run(tmp_path, {"gpu-01": WELL, "gpu-02": ILL}, "--limit", "@fake/gpu-02", "--dry", confirmed=False)
+    assert result.returncode == 1
+    assert "no host is left to deploy to" in result.stdout
+
+
+def test_changes_that_nobody_can_confirm_are_not_made(tmp_path: Path) -> None:
+    result = run(tmp_path, {"gpu-01": WELL}, confirmed=False)
+    assert result.returncode == 1
+    assert "nobody is there to confirm it: add -y, or --dry to look only" in result.stdout
+    assert "Beginning operation run" not in result.stdout
 
 
 def test_a_blocked_head_stops_the_whole_run(tmp_path: Path) -> None:
@@ -145,6 +170,25 @@ def test_the_models_must_still_fit_after_the_second_gate(tmp_path: Path) -> None
     _, _, after = result.stdout.partition("the run stops here:")
     assert "without @fake/gpu-02: " in after
     assert "2 replicas of 2 GPUs needed, room for 1" in after
+
+
+def with_driver(version: str) -> dict[str, Any]:
+    """The data of a host whose own driver is of this version; the settings leave it alone."""
+    answers = {**facts(WELL), "NOT_OF_THE_DRIVER": json.dumps(asdict(at_work(version)))}
+    return {"fake_responses": answers, "nvidia_driver_version": None}
+
+
+def test_a_driver_that_is_left_alone_and_too_old_for_the_runtime_stops_the_run(tmp_path: Path) -> None:
+    result = run(tmp_path, {"gpu-01": WELL, "gpu-02": WELL}, "--dry", data={"gpu-02": with_driver("535.183.01")})
+    assert result.returncode == 1
+    _, _, after = result.stdout.partition(STOPPED)
+    assert "@fake/gpu-02: driver 535.183.01 is loaded and too old for the runtime's CUDA 13." in after
+
+
+@pytest.mark.parametrize("data", [with_driver(V), {**with_driver("535.183.01"), "lab_skip_cuda_check": True}])
+def test_a_driver_that_is_new_enough_or_not_checked_goes_on(tmp_path: Path, data: dict[str, Any]) -> None:
+    result = run(tmp_path, {"gpu-01": WELL}, "--dry", data={"gpu-01": data})
+    assert result.returncode == 0, result.stdout
 
 
 @pytest.mark.parametrize(

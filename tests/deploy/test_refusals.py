@@ -120,6 +120,28 @@ def test_every_problem_of_the_variable_has_its_path(refuse: Refuser) -> None:
     assert [line.split(": ")[1] for line in lines] == ["[0].dtype", "[1].max_replicas"]
 
 
+@pytest.mark.parametrize("confirmed", [["-y"], []], ids=["confirmed", "nobody-to-ask"])
+def test_a_host_that_refuses_the_connection_is_told_without_a_question(tmp_path: Path, confirmed: list[str]) -> None:
+    inventory = tmp_path / "inventory.py"
+    inventory.write_text(
+        'head = [("@fake/gpu-01", {"fake_delay": 0})]\n'
+        'workers = [("gpu-02", {"ssh_hostname": "127.0.0.1", "ssh_port": 9})]\n'
+    )
+    result = subprocess.run(
+        [program("pyinfra"), str(inventory), "deploy/", "--dry", *confirmed],
+        cwd=ROOT,
+        env={**os.environ, "MODEL_ID": "a"},
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=60,
+        check=False,
+    )
+    (line,) = refusal_of(result).lines
+    assert line.startswith("gpu-02: cannot be reached by SSH")
+
+
 # The hosts, in the lab: what is found on one of them stops the run for all.
 
 

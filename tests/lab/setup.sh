@@ -79,20 +79,30 @@ find_python() {
   local python
   for python in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3}; do
     if new_enough "$python"; then
-      echo "$python"
+      # Not the one of an active .venv, which is about to be made again.
+      "$python" -c 'import sys; print(sys._base_executable)'
       return
     fi
   done
   die "no Python 3.11 or newer here (tried: ${PYTHON:-python3, python3.11 to python3.14}); install one and name it: PYTHON=/path/to/python3"
 }
 
-# .venv is made again when Python changes, and filled again when pyproject.toml does.
+# A .venv of somebody's own, as the README makes one, is never emptied.
+leave_foreign_venv() {
+  [ ! -e .venv ] || [ -e .venv/installed-from ] ||
+    die "$PWD/.venv is not one that this script has made, and is left as it is: move it away (mv .venv .venv.mine) and run this again"
+}
+
+# Ours is made again when Python or pyproject.toml changes. It is marked first, so that one that was interrupted is ours.
 make_venv() {
   local python wanted
   python=$(find_python)
   wanted="$("$python" -c 'import sys; print(sys.version, sys.base_prefix)') $(sha256sum <pyproject.toml)"
   [ "$(cat .venv/installed-from 2>/dev/null)" != "$wanted" ] || return 0
-  say_while "virtual environment" "$python" -m venv --clear .venv
+  rm -rf .venv
+  mkdir .venv
+  touch .venv/installed-from
+  say_while "virtual environment" "$python" -m venv .venv
   say_while "the project and its tools, into .venv" \
     .venv/bin/pip install --disable-pip-version-check --progress-bar off -e '.[dev]'
   echo "$wanted" >.venv/installed-from
@@ -119,10 +129,12 @@ make_wheelhouse() {
 
 case ${1:-} in
   tools)
+    leave_foreign_venv
     install_packages "${TOOL_PACKAGES[@]}"
     make_venv
     ;;
   lab)
+    leave_foreign_venv
     check_lab_machine
     install_packages "${TOOL_PACKAGES[@]}" "${LAB_PACKAGES[@]}"
     [ -e "/usr/share/debootstrap/scripts/$DEBIAN" ] ||

@@ -186,12 +186,16 @@ def named(process: dict[str, Any], root: Path) -> dict[str, Any]:
 def output_of(command: Sequence[str]) -> str | None:
     """What a program prints; None when there is no such program, or it does not end."""
     try:
-        result = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROGRAM_LIMIT_S, check=False
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except OSError:
         return None
-    return result.stdout.decode(errors="replace").strip()
+    try:
+        return child.communicate(timeout=PROGRAM_LIMIT_S)[0].decode(errors="replace").strip()
+    except subprocess.TimeoutExpired:
+        child.kill()  # and not waited for, as subprocess.run() would: it may never end
+        return None
 
 
 def fabric_manager() -> dict[str, Any]:

@@ -27,14 +27,15 @@ def add(found: dict[tuple[str, int, bool], dict[str, Any]], line: str, when: str
     if match is None:
         return
     address, number, said = match.groups()
-    # Of NVLink's Xids some are fatal and some are not: one kind must not hide the other.
-    entry = found.setdefault(
-        (address.lower(), int(number), " Fatal" in said),
-        {"pci_address": address.lower(), "xid": int(number), "count": 0, "first": when},
-    )
-    entry["count"] += 1
-    entry["last"] = when
-    entry["text"] = "".join(letter if letter.isprintable() else " " for letter in said)[:MAX_TEXT]
+    text = "".join(letter if letter.isprintable() else " " for letter in said)[:MAX_TEXT]
+    new = {"pci_address": address.lower(), "xid": int(number), "count": 0, "first": when, "text": text}
+    entry = found.setdefault(kind(new), new)
+    entry.update(count=entry["count"] + 1, last=when, text=text)
+
+
+def kind(entry: dict[str, Any]) -> tuple[str, int, bool]:
+    """What is counted as one. Of NVLink's Xids some are fatal and some are not: one kind must not hide the other."""
+    return entry["pci_address"], entry["xid"], " Fatal" in entry["text"]
 
 
 def of_kmsg(text: str, booted_at: float) -> tuple[Xids, bool]:
@@ -80,8 +81,8 @@ def read(root: Path) -> dict[str, Any]:
     if journal is None:
         return {"xids": xids, "failure": failure}
     from_journal = of_journal(journal)
-    known = {(entry["pci_address"], entry["xid"]) for entry in from_journal}
-    missing = [entry for entry in xids if (entry["pci_address"], entry["xid"]) not in known]
+    known = {kind(entry) for entry in from_journal}
+    missing = [entry for entry in xids if kind(entry) not in known]
     return {"xids": from_journal + missing, "failure": None}
 
 

@@ -31,6 +31,7 @@ RELOAD_LIMIT_S = 60.0
 IDLE_LIMIT_S = 30.0
 # TimeoutStopSec= of the unit, and as much again for a queue of them.
 STOP_LIMIT_S = 480.0
+RUN_LIMIT_S = 30.0
 Step = Literal["none", "start", "reload", "restart"]
 _UNIT = re.compile(r"rayrack-model@(.+)\.service")
 
@@ -238,25 +239,50 @@ def failure_line(slug: str, unit: Unit) -> str:
     return f"{unit.result}: {journal}"
 
 
+class SystemctlError(Exception):
+    """One line that says which command failed, and how."""
+
+
 def _run(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=RUN_LIMIT_S, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SystemctlError(_one_line(error, command)) from None
 
 
 def _systemctl(verb: str, slugs: Sequence[str], *options: str) -> None:
-    """Change units; raises CalledProcessError, after systemctl has said why on stderr."""
+    """Change units; when it fails, systemctl has said why on stderr."""
     command = ["systemctl", *options, verb, *map(unit_name, slugs)]
-    subprocess.run(command, stdin=subprocess.DEVNULL, timeout=STOP_LIMIT_S, check=True)
+    try:
+        subprocess.run(command, stdin=subprocess.DEVNULL, timeout=STOP_LIMIT_S, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise SystemctlError(_one_line(error, command)) from None
+
+
+def _one_line(error: OSError | subprocess.SubprocessError, command: Sequence[str]) -> str:
+    match error:
+        case subprocess.CalledProcessError():
+            what = f"failed with exit code {error.returncode}; its reason stands above, or in: systemctl status UNIT"
+        case subprocess.TimeoutExpired():
+            what = f"did not end within {error.timeout:.3g} s; `systemctl list-jobs` tells what it waits for"
+        case _:
+            what = f"cannot be run: {error}"
+    return f"`{shlex.join(command)}` {what}"
 
 
 def main(arguments: list[str]) -> int:
-    match arguments:
-        case ["overview"]:
-            print(json.dumps(overview()))
-            return 0
-        case ["apply", *slugs]:
-            return apply(slugs)
-        case ["wait", *slugs]:
-            return wait(slugs)
+    try:
+        match arguments:
+            case ["overview"]:
+                print(json.dumps(overview()))
+                return 0
+            case ["apply", *slugs]:
+                return apply(slugs)
+            case ["wait", *slugs]:
+                return wait(slugs)
+    except SystemctlError as error:
+        print(f"model_units: {error}", file=sys.stderr)
+        return 1
     print("usage: model_units overview | apply SLUG... | wait SLUG...", file=sys.stderr)
     return 2
 

@@ -5,6 +5,7 @@ declarative API), ``/api/v0/nodes`` (the state API) and ``/api/cluster_status``.
 """
 
 import fcntl
+import http.client
 import json
 import os
 import time
@@ -52,12 +53,13 @@ def request(
             content: bytes = answer.read()
             return content
     except urllib.error.HTTPError as error:
-        text = error.read().decode(errors="replace").strip()
-        line = f"{method} {url}: {error.code} {_reason(text)}"
+        line = f"{method} {url}: {error.code} {_reason(_text(error))}"
         raise (Unreachable if error.code >= 500 else Refused)(line) from None
-    except (OSError, urllib.error.URLError) as error:
+    except OSError as error:  # URLError is one, too
         reason = getattr(error, "reason", error)
         raise Unreachable(f"{method} {url}: {reason}") from None
+    except http.client.HTTPException as error:  # cut off, or not HTTP at all; its text may have several lines
+        raise Unreachable(f"{method} {url}: broken answer: {error!r}") from None
 
 
 class ServeApi:
@@ -70,16 +72,25 @@ class ServeApi:
         # Replicas listen where Serve does: on loopback alone, Serve's HAProxy would not reach those on other hosts.
         self._http_options = {"host": serve_host, "port": serve_port}
 
-    def _json(self, path: str) -> Any:
+    def _json(self, path: str) -> dict[str, Any]:
         answer = request(self._url + path, headers=self._headers, timeout_s=REQUEST_TIMEOUT_S)
         try:
-            return json.loads(answer)
+            found = json.loads(answer)
         except ValueError:
-            raise Unreachable(f"GET {self._url}{path}: the answer is not JSON") from None
+            found = None
+        if not isinstance(found, dict):
+            raise Unreachable(f"GET {self._url}{path}: the answer is no JSON object")
+        return found
+
+    def _unknown_shape(self, path: str) -> Unreachable:
+        return Unreachable(f"GET {self._url}{path}: not the answer of Ray 2.60")
 
     def applications(self) -> dict[str, Any]:
         """Serve's applications by name, with their status, deployments and replicas; none before Serve has started."""
-        found: dict[str, Any] = self._json("/api/serve/applications/").get("applications", {})
+        path = "/api/serve/applications/"
+        found = self._json(path).get("applications", {})
+        if not isinstance(found, dict):
+            raise self._unknown_shape(path)
         return found
 
     def change_application(self, name: str, new: Mapping[str, Any] | None) -> None:
@@ -111,14 +122,27 @@ class ServeApi:
 
     def nodes(self) -> list[dict[str, Any]]:
         """The nodes that are alive: ``node_ip``, ``is_head_node``, ``start_time_ms``, ``resources_total``, ``used``."""
-        listing = self._json("/api/v0/nodes?detail=1&limit=10000")
-        alive = [node for node in listing["data"]["result"]["result"] if node["state"] == "ALIVE"]
-        usage = self._json("/api/cluster_status")["data"]["clusterStatus"]
-        by_node = ((usage or {}).get("loadMetricsReport") or {}).get("usageByNode") or {}
-        for node in alive:
-            # This endpoint writes names in camel case; CPU and GPU stay what they are.
-            node["used"] = {name: use[0] for name, use in by_node.get(node["node_id"], {}).items()}
+        path = "/api/v0/nodes?detail=1&limit=10000"
+        try:
+            listing = self._json(path)
+            alive = [node for node in listing["data"]["result"]["result"] if node["state"] == "ALIVE"]
+            path = "/api/cluster_status"
+            usage = self._json(path)["data"]["clusterStatus"]
+            by_node = ((usage or {}).get("loadMetricsReport") or {}).get("usageByNode") or {}
+            for node in alive:
+                # This endpoint writes names in camel case; CPU and GPU stay what they are.
+                node["used"] = {name: use[0] for name, use in by_node.get(node["node_id"], {}).items()}
+        except (LookupError, TypeError, AttributeError):
+            raise self._unknown_shape(path) from None
         return alive
+
+
+def _text(error: urllib.error.HTTPError) -> str:
+    """What stands in an answer of failure, as far as it can be read."""
+    try:
+        return error.read().decode(errors="replace").strip()
+    except (OSError, http.client.HTTPException):
+        return ""
 
 
 def _reason(text: str) -> str:

@@ -147,6 +147,22 @@ def drives_of(source: str) -> Iterator[str]:
         yield from drives_under(Path(os.path.realpath(source)).name)
 
 
+def output_of(command: list[str]) -> bytes:
+    """What a program prints; nothing when it hangs.
+
+    It is killed then and not waited for, as subprocess.run() would: in a drive's uninterruptible call it ends much
+    later or never. Nor may it hold this program's own output open.
+    """
+    child = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        return child.communicate(timeout=SMARTCTL_LIMIT_S)[0]
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return b""
+
+
 @functools.cache
 def smart(drive: str) -> dict[str, Any] | None:
     """What the rules need of the drive's report; None without smartctl, or where it cannot tell (a RAID controller)."""
@@ -156,9 +172,8 @@ def smart(drive: str) -> dict[str, Any] | None:
     try:
         # The exit status is a set of bits that a failing drive sets, too (smartctl(8)): what was said counts.
         command = [program, "--json", "--health", "--attributes", f"/dev/{drive}"]
-        output = subprocess.run(command, stdout=subprocess.PIPE, timeout=SMARTCTL_LIMIT_S).stdout
-        report = json.loads(output)
-    except (OSError, ValueError, subprocess.TimeoutExpired):
+        report = json.loads(output_of(command))
+    except (OSError, ValueError):
         return None
     found = {name: report[name] for name in SMART_PARTS if name in report} if isinstance(report, dict) else {}
     return found if found.keys() - {"model_name"} else None

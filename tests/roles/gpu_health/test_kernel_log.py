@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import gpu_kernel_log
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,6 +42,17 @@ def test_a_thousand_of_one_kind_are_one_entry_and_a_fatal_one_is_not_hidden_by_a
     fatal = "4,1,2,-;NVRM: Xid (PCI:0000:4b:00): 145, RLW_REMAP Fatal XC0\n"
     xids, _ = gpu_kernel_log.of_kmsg(fatal + many, booted_at=0)
     assert [(xid["count"], " Fatal" in xid["text"]) for xid in xids] == [(1, True), (1000, False)]
+
+
+def test_a_fatal_xid_of_the_kernels_log_is_not_hidden_by_a_nonfatal_one_of_the_journal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nonfatal = "NVRM: Xid (PCI:0000:4b:00): 145, RLW_REMAP Nonfatal XC0"
+    fatal = "NVRM: Xid (PCI:0000:4b:00): 145, RLW_REMAP Fatal XC0"
+    monkeypatch.setattr(gpu_kernel_log, "read_kmsg", lambda _: f"4,17,1,-;{nonfatal}\n4,18,2,-;{fatal}\n")
+    monkeypatch.setattr(gpu_kernel_log, "read_journal", lambda: f"now gpu-03 kernel: {nonfatal}\n")
+    found = gpu_kernel_log.read(Path("/"))
+    assert [xid["text"] for xid in found["xids"]] == ["RLW_REMAP Nonfatal XC0", "RLW_REMAP Fatal XC0"]
 
 
 def test_a_log_that_begins_later_than_boot_is_not_complete() -> None:

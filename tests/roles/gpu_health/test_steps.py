@@ -46,8 +46,9 @@ def test_the_program_is_put_beside_all_it_imports() -> None:
 def test_cron_runs_it_every_minute_and_keeps_document_and_metrics() -> None:
     (entry,) = installed()["Cron entry of the GPUs' health"].files.values()
     assert entry.splitlines()[1:] == [
-        "* * * * * root systemd-cat -t rayrack-gpu-health /opt/rayrack/bin/gpu_health --limit 45 "
-        "--json /var/lib/rayrack/gpu_health.json --textfile /var/lib/metrics/rayrack_gpu_health.prom"
+        "* * * * * root systemd-cat -t rayrack-gpu-health timeout --verbose -k 5 55 "
+        "/opt/rayrack/bin/gpu_health --limit 45 --json /var/lib/rayrack/gpu_health.json "
+        "--textfile /var/lib/metrics/rayrack_gpu_health.prom"
     ]
     assert entry.endswith("\n"), "cron ignores an entry without a newline at its end"
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from roles.nvidia_driver.info import AptSource, DriverInfo, FreeSpace
-from roles.nvidia_driver.rules import problems
+from roles.nvidia_driver.rules import problems, problems_of_existing
 from tests.roles.nvidia_driver.hosts import B200, FRESH, NVSWITCH, V100, at_work, driver, version
 
 
@@ -54,6 +54,30 @@ def test_too_old_a_driver_is_refused_with_both_versions() -> None:
 def test_a_driver_that_is_there_but_too_old_is_refused_as_well() -> None:
     (line,) = lines(at_work("535.261.03"), version=version("535.261.03"))
     assert "CUDA 13.0" in line
+
+
+def test_a_driver_that_is_left_alone_is_refused_when_it_is_too_old() -> None:
+    (line,) = problems_of_existing("gpu-01", at_work("535.183.01"), "13.0")
+    assert line == (
+        "gpu-01: driver 535.183.01 is loaded and too old for the runtime's CUDA 13.0, which needs driver 580 or newer; "
+        "nvidia_driver_version is null, which leaves it alone: set a version, or update it yourself"
+    )
+
+
+@pytest.mark.parametrize(
+    ("info", "cuda"),
+    [
+        (at_work(), "13.0"),
+        (at_work("535.183.01"), "12.2"),
+        (at_work("535.183.01"), None),
+        (at_work("535.183.01", devices=()), "13.0"),
+        (FRESH, "13.0"),
+        (None, "13.0"),
+    ],
+    ids=["new enough", "older CUDA", "runtime without CUDA", "no GPU", "no driver", "not looked at"],
+)
+def test_a_driver_that_is_left_alone_is_taken_when_it_will_do(info: DriverInfo | None, cuda: str | None) -> None:
+    assert problems_of_existing("gpu-01", info, cuda) == []
 
 
 def test_secure_boot_without_an_enrolled_key() -> None:

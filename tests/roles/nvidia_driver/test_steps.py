@@ -116,6 +116,18 @@ def test_a_version_that_the_repository_lacks_is_told_and_no_package_is_installed
     assert not [each for change in changed.values() for each in change.commands if " install " in each]
 
 
+SOURCES = "/etc/apt/sources.list.d/rayrack-nvidia.sources"
+
+
+def test_a_version_that_the_repository_lacks_leaves_nothing_of_the_repository_that_this_run_wrote() -> None:
+    lacking = {MADISON: [line for line in KNOWN if V not in line]}
+    last = stop(run(at_work(packages={}), **lacking), f"The repository has driver {V}")
+    assert last.startswith(f"rm -f {SOURCES}; echo ")
+    mirror = plan(at_work(packages={}), driver(repository="http://mirror/nvidia", repository_key="THE KEY\n"))
+    last = stop(run(at_work(packages={}), wanted=mirror, **lacking), f"The repository has driver {V}")
+    assert last.startswith(f"rm -f /etc/apt/keyrings/rayrack-nvidia.asc {SOURCES}; echo ")
+
+
 def test_headers_that_no_repository_has_are_told_and_no_package_is_installed() -> None:
     changed = run(FRESH, **{MADISON: []})
     assert "no package linux-headers-6.1.0-39-amd64 for the running kernel" in stop(changed, "Kernel headers")

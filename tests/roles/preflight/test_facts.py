@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from roles.preflight.facts import HostFacts, ReachedAddress
+from roles.preflight.facts import HostFacts, ReachedAddress, UserId
 from roles.storage import facts as storage
 
 # The kernel's limit of one argument (MAX_ARG_STRLEN): `sh -c COMMAND` is one.
@@ -59,6 +59,11 @@ def test_the_command_fits_into_an_argument_with_room_to_spare() -> None:
         paths=["/tmp/ray", "/opt/rayrack/runtime", "/var/lib/rayrack/models"], weights_dir="/w"
     )
     assert len(command) < LONGEST_ARGUMENT_BYTES / 4
+
+
+def test_who_runs_commands_is_asked_of_the_kernel_and_not_of_a_variable() -> None:
+    assert UserId().process(output(UserId().command())) == os.geteuid()
+    assert UserId().process(output(UserId().command(), USER="nobody")) == os.geteuid()
 
 
 @pytest.mark.parametrize("address", ["10.0.0.11", "fd00::11"])

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -199,3 +200,32 @@ def test_without_smartctl_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> N
     disk_usage.smart.cache_clear()
     monkeypatch.setattr(disk_usage.shutil, "which", lambda *_, **__: None)
     assert disk_usage.smart("sda") is None
+
+
+def test_a_drive_that_hangs_smartctl_is_not_waited_for(smartctl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process in an uninterruptible call outlives its kill; here it is not killed at all."""
+    smartctl.write_text("#!/bin/sh\nexec sleep 5\n")
+    monkeypatch.setattr(disk_usage, "SMARTCTL_LIMIT_S", 0.2)
+    monkeypatch.setattr(disk_usage.subprocess.Popen, "kill", lambda _: None)
+    began = time.monotonic()
+    assert disk_usage.smart("sdz") is None
+    assert time.monotonic() - began < 4
+
+
+def test_a_look_that_hangs_is_ended_with_a_line_that_says_what_to_look_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts, "LOOK_LIMIT_S", 1)
+    result = subprocess.run(
+        ["sh", "-c", facts.bounded("sleep 60") + " && echo more"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("a disk or a mount does not answer within 1 s: look for a network mount")
+
+
+def test_another_failure_of_a_look_keeps_its_own_words() -> None:
+    result = subprocess.run(["sh", "-c", facts.bounded("ls /none")], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "does not answer" not in result.stderr

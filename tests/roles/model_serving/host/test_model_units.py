@@ -146,3 +146,50 @@ def test_an_env_file_as_the_deploy_writes_it_is_read_back(host: Host) -> None:
 
 def test_waiting_for_nothing_is_over_at_once() -> None:
     assert model_units.wait([]) == 0
+
+
+@pytest.fixture
+def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A systemctl of the test's own: a shell script to be written."""
+    program = tmp_path / "bin" / "systemctl"
+    program.parent.mkdir()
+    program.touch(mode=0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    return program
+
+
+def show_then(what: str) -> str:
+    """A script that describes a unit as systemd does one it has never seen, and does ``what`` for all else."""
+    values = ("Id=rayrack-model@a.service", "ActiveState=inactive", "SubState=dead", "Result=success", "UnitFileState=")
+    return "#!/bin/sh\n[ $1 != list-units ] && [ $1 != list-unit-files ] || exit 0\n" + (
+        f"[ $1 = show ] && printf '%s\\n' {' '.join(values)} && exit\n{what}\n"
+    )
+
+
+def test_a_systemctl_that_fails_is_one_line_and_exit_code_1(systemctl: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    systemctl.write_text(show_then("echo 'Failed to enable unit: Access denied' >&2; exit 4"))
+    assert model_units.main(["apply", "a"]) == 1
+    reason, line = capfd.readouterr().err.splitlines()
+    assert reason == "Failed to enable unit: Access denied"
+    assert line.startswith("model_units: `systemctl enable rayrack-model@a.service` failed with exit code 4")
+
+
+def test_a_systemctl_that_hangs_is_one_line_and_exit_code_1(
+    systemctl: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_units, "STOP_LIMIT_S", 0.2)
+    systemctl.write_text(show_then("exec sleep 60"))
+    assert model_units.main(["apply", "a"]) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("model_units: `systemctl enable rayrack-model@a.service` did not end within 0.2 s")
+
+
+def test_without_an_answer_of_systemd_there_is_no_overview(
+    systemctl: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_units, "RUN_LIMIT_S", 0.2)
+    systemctl.write_text("#!/bin/sh\nexec sleep 60\n")
+    assert model_units.main(["overview"]) == 1
+    output = capfd.readouterr()
+    assert output.out == ""
+    assert "did not end within 0.2 s" in output.err

@@ -1,7 +1,10 @@
 """The REST client: it changes one application and leaves every other as it is, and errors are one line."""
 
 import socket
+import socketserver
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +106,57 @@ def test_nobody_listening_may_pass(tmp_path: Path) -> None:
         port = unused.getsockname()[1]
     with pytest.raises(serve_api.Unreachable, match="Connection refused"):
         api_at(port, tmp_path).applications()
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[int]:
+    """A server that says these bytes to whoever asks, and closes; its port."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(answer)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def json_answer(body: str) -> bytes:
+    return f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}", r"broken answer: IncompleteRead\(2 bytes read"),
+        (b"garbage\r\n\r\n", "broken answer: BadStatusLine"),
+        (b"", "closed connection without response"),
+        (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 100\r\n\r\nhalf", "502 $"),
+        (json_answer("half of {"), "the answer is no JSON object"),
+        (json_answer("[]"), "the answer is no JSON object"),
+        (json_answer('{"applications": []}'), "not the answer of Ray 2.60"),
+    ],
+)
+def test_an_answer_that_is_broken_is_one_line_and_may_pass(answer: bytes, said: str, tmp_path: Path) -> None:
+    with answering(answer) as port, pytest.raises(serve_api.Unreachable, match=said) as raised:
+        api_at(port, tmp_path).applications()
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("body", ["{}", '{"data": null}', '{"data": {"result": {"result": [{}]}}}'])
+def test_nodes_in_another_shape_are_one_line_and_may_pass(body: str, tmp_path: Path) -> None:
+    with (
+        answering(json_answer(body)) as port,
+        pytest.raises(serve_api.Unreachable, match=r"/api/v0/nodes.*not the answer of Ray 2\.60"),
+    ):
+        api_at(port, tmp_path).nodes()
 
 
 def test_a_proxy_in_the_environment_is_not_asked(

@@ -153,16 +153,18 @@ def small(rack: DeployedRack) -> Iterator[SmallDisk]:
 
 
 @pytest.fixture
-def no_cron_every_minute(small: SmallDisk) -> Iterator[None]:
+def cron_waits(small: SmallDisk) -> Iterator[None]:
+    """It comes when a test calls it, and not into the middle of what the test prepares."""
+    small.read("systemctl stop cron")
     yield
-    small.read(f"rm -f {EVERY_MINUTE}")
+    small.read(f"rm -f {EVERY_MINUTE}; rm -rf {small.directory}/session_2020-*; systemctl start cron")
 
 
 def cron_every_minute(small: SmallDisk) -> None:
-    small.read(f"sed 's#^\\*/5#*#' {ENTRY} > {EVERY_MINUTE}")
+    small.read(f"sed 's#^\\*/5#*#' {ENTRY} > {EVERY_MINUTE}; systemctl start cron")
 
 
-pytestmark = [pytest.mark.long, pytest.mark.destructive, pytest.mark.usefixtures("no_cron_every_minute")]
+pytestmark = [pytest.mark.long, pytest.mark.destructive, pytest.mark.usefixtures("cron_waits")]
 
 
 def test_four_dead_sessions_on_a_full_disk_go_and_no_request_fails(rack: DeployedRack, small: SmallDisk) -> None:

@@ -59,7 +59,10 @@ ROLE_SETTINGS = {
         *_named("node_ip", "num_cpus", "gpus", "object_store_", "ray_temp_dir", "limit_"),
         *(name for name in Settings.model_fields if name.endswith(("_port", "_ports")) and name != "gateway_port"),
     ),
-    "serving_runtime": _named("runtime", "http_proxy", "no_proxy"),
+    "serving_runtime": (
+        "runtime",
+        *_named("runtime_wheelhouse", "runtime_index_", "runtime_cpu_", "http_proxy", "no_proxy"),
+    ),
     "storage": _named(
         "ray_temp_", "weights_dir", "cache_dir", "min_free_gib_", "disk_used_max_percent", "ignore_drive_health"
     ),

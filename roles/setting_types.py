@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from roles.field_errors import shown
 
@@ -65,7 +65,7 @@ def _url(schemes: str, characters: str, wanted: str) -> Callable[[str], str]:
 
     def check(value: str) -> str:
         if not pattern.fullmatch(value) or not _has_host(value):
-            raise ValueError(f"must be {wanted}, without spaces, quotes and backslashes")
+            raise ValueError(f"must be {wanted}; of a password, write characters like # and spaces as %23 and %20")
         return value
 
     return check
@@ -80,13 +80,13 @@ def _has_host(url: str) -> bool:
 
 
 # The characters of RFC 3986 but "'", ";" and "#", which mean something where these URLs are written.
-_URL_CHARACTERS = r"A-Za-z0-9._~:/?@!$&()*+,=%-"
+_URL_CHARACTERS = r"A-Za-z0-9._~:/?@!$&()*+,=%\-"
 
 
 def _no_proxy(value: str) -> str:
-    """Names as apt and the usual programs understand them, `10.0.0.0/8` among them."""
+    """Names, domains, addresses and networks as pip and uv understand them; apt takes full host names only."""
     for entry in filter(None, (part.strip(" ") for part in value.split(","))):
-        if not re.fullmatch(r"\*|(?:\*?\.)?[A-Za-z0-9_:][A-Za-z0-9._:-]*(?:/\d{1,3})?", entry):
+        if not re.fullmatch(r"\*|\[[0-9A-Fa-f:]+\]|(?:\*?\.)?[A-Za-z0-9_:][A-Za-z0-9._:-]*(?:/\d{1,3})?", entry):
             raise ValueError(f"must be names and addresses with commas between them, not {shown(value)}")
     return value
 
@@ -115,7 +115,7 @@ def _bind_address(value: str) -> str:
 
 
 def _limit_memlock(value: str) -> str:
-    if not re.fullmatch(r"infinity|\d{1,15}|\d{1,9}[KMG]", value):
+    if not re.fullmatch(r"infinity|\d{1,15}|\d{1,9}[KMG]|\d{1,3}T", value):
         raise ValueError(f"must be `infinity`, or bytes as 67108864, or as 64M or 512G, not {shown(value)}")
     return value
 
@@ -155,7 +155,10 @@ ReplicaPorts = Annotated[_PortRange, AfterValidator(_at_least(10))]
 Gib = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 NodeIp = Annotated[str, AfterValidator(_node_ip)]
 BindAddress = Annotated[str, AfterValidator(_bind_address)]
-LimitMemlock = Annotated[str, AfterValidator(_limit_memlock)]
+# A number beside `--data` or in a file comes as one.
+LimitMemlock = Annotated[
+    str, BeforeValidator(lambda value: str(value) if type(value) is int else value), AfterValidator(_limit_memlock)
+]
 NoProxy = Annotated[str, AfterValidator(_no_proxy)]
 HttpUrl = Annotated[
     str,

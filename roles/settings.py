@@ -164,7 +164,7 @@ class Settings(BaseModel):
     min_free_gib_driver: Gib = Field(4, description="free space required to install a driver, in GiB")
     allow_reboot: bool = Field(False, description="reboot a host when its driver needs it")
     lab_skip_cuda_check: bool = Field(
-        False, description="lab only: install a driver that is too old for the runtime's CUDA"
+        False, description="lab only: accept a driver that is too old for the runtime's CUDA"
     )
 
     # the health gate (roles/gpu_health); hosts with `gpus` 0 or the runtime `cpu` have none

@@ -48,8 +48,12 @@ def leave_out(found: Verdict, each: Host) -> None:
         return
     left_out = f"    {found.host_name} is left out of this run; nothing on it is changed"
     logger.error("\n    ".join([*found.lines(), left_out]))
-    # Not state.fail_hosts, which asks whether to go on: pyinfra asks once more before it changes anything.
+    if state.active_hosts <= {each}:
+        state.failed_hosts.add(each)
+        raise PyinfraError("no host is left to deploy to")
+    if state.should_raise_failed_hosts is None:
+        state.fail_hosts({each})  # with regard to --fail-percent
+        return
+    # Without -y that would ask whether to go on, and pyinfra asks once more before it changes anything.
     state.failed_hosts.add(each)
     state.active_hosts.discard(each)
-    if not state.active_hosts:
-        raise PyinfraError("no host is left to deploy to")

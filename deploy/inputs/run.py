@@ -77,7 +77,8 @@ def stop_if_unreachable() -> None:
 
     pyinfra itself would drop such a host and change the others.
     """
-    _unreachable.update(lost.name for lost in state.failed_hosts)
+    # A host whose facts could not be read on an earlier pass of this file has failed as well, but not to connect.
+    _unreachable.update(lost.name for lost in state.failed_hosts if not lost.connected)
     lost = [rack().host(name) for name in sorted(_unreachable)]
     if missing := [each for each in lost if each.is_head or not each.settings.skip_unreachable]:
         raise StopRunError(unreachable(each) for each in missing)

@@ -188,7 +188,8 @@ def directory_problem(host_name: str, setting: str, disk: Disk) -> str | None:
     if disk.owner == "root" and not disk.empty:
         return (
             f"{where}: belongs to root and holds files, and the user rayrack would own it; set another {setting}, or "
-            "move aside what is in it"
+            "move aside what is in it, or give it to that user: "
+            f"useradd -r -d {OWN_PARENT} -s /usr/sbin/nologin rayrack; chown -R rayrack: {disk.path}"
         )
     return None
 

@@ -2,6 +2,7 @@
 
 import pytest
 from pyinfra.api.config import Config
+from pyinfra.api.host import Host
 from pyinfra.api.inventory import Inventory
 from pyinfra.api.state import State
 from pyinfra.context import ctx_state
@@ -48,3 +49,8 @@ def test_every_host_that_is_lost_is_told_with_what_to_do(monkeypatch: pytest.Mon
 def test_a_run_may_go_on_without_a_worker_and_never_without_its_head(monkeypatch: pytest.MonkeyPatch) -> None:
     assert stops_with(monkeypatch, "gpu-02", skip=True) == []
     assert stops_with(monkeypatch, "gpu-01", "gpu-02", skip=True) == [HEAD]
+
+
+def test_a_host_that_answered_and_failed_afterwards_is_not_called_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Host, "connected", True)
+    assert stops_with(monkeypatch, "gpu-02") == []

@@ -46,6 +46,8 @@ MODELS = """\
 defaults: {{share_gpu: true, gpu_memory_utilization: 0.3, weights_gib: 0.1}}
 models: [{{model_id: tiny-a}}, {{model_id: tiny-b, route_prefix: {prefix}}}]
 """
+# cron looks for changed entries once a minute, and starts its jobs at the next.
+CRON_S = 150
 DEAD = "session_2020-01-01_00-00-00_000000_1"
 EVERY_MINUTE = "/etc/cron.d/rayrack-clean-every-minute"
 
@@ -172,12 +174,12 @@ def test_cron_looks_at_the_gpus_and_cleans_up_what_a_dead_ray_has_left(host: Hos
     assert f"would remove {DEAD}" in host.read(f"/opt/rayrack/bin/clean_ray --dir {RAY} --report")
     host.ssh(f"sed 's#^\\*/5#*#' /etc/cron.d/rayrack-clean > {EVERY_MINUTE}")
     try:
-        wait_until(lambda: host.read(f"ls {RAY}") == "", "cron has removed the dead session", 130, every_s=2)
+        wait_until(lambda: host.read(f"ls {RAY}") == "", "cron has removed the dead session", CRON_S, every_s=2)
     finally:
         host.ssh(f"rm {EVERY_MINUTE}")
     said = "journalctl -t rayrack-clean -o cat -n 20"
     wait_until(lambda: f"{RAY}: removed 1 sessions" in host.read(said), "the journal tells of it", 10)
-    wait_until(lambda: gpus_found(host) == [fake_nvml.H100["name"]], "cron has looked at the GPU", 70)
+    wait_until(lambda: gpus_found(host) == [fake_nvml.H100["name"]], "cron has looked at the GPU", CRON_S)
 
 
 def gpus_found(host: Host) -> list[str]:

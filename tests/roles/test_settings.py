@@ -129,11 +129,13 @@ URLS = ["http_proxy", "runtime_index_url", "runtime_cpu_torch_index_url"]
     [
         *("proxy:3128", "", "not a url", "ftp://x/", "http://", "http://:3128", "http://x:port", "http://x:99999"),
         *("http://x/\n", "http://a b/", 'http://u:geheim@x"', 'http://x";\nDPkg::Pre-Invoke {"id";};//', "http://x\\"),
+        *("http://u:a'b@x", "http://u:a;b@x", "http://u:a<b>@x", "http://u:a#b@x"),
     ],
 )
 def test_a_url_is_one_and_a_wrong_one_is_refused_without_showing_it(name: str, url: str) -> None:
     assert problems(**{name: url}) == [
-        f"{name}: must be an http or https URL, as http://proxy.example:3128, without spaces, quotes and backslashes"
+        f"{name}: must be an http or https URL, as http://proxy.example:3128; of a password, write characters like # "
+        "and spaces as %23 and %20"
     ]
 
 
@@ -154,9 +156,14 @@ def test_the_clean_up_of_rays_directory_acts_before_it_warns() -> None:
     ]
 
 
-@pytest.mark.parametrize("limit", ["infinity", "67108864", "64M", "512G"])
+@pytest.mark.parametrize("limit", ["infinity", "67108864", "64M", "512G", "1T"])
 def test_locked_memory_is_limited_in_bytes_or_in_systemds_units(limit: str) -> None:
     assert Settings(limit_memlock=limit).limit_memlock == limit
+
+
+def test_locked_memory_may_be_a_number_as_the_command_line_makes_one_of_it() -> None:
+    assert Settings.model_validate({"limit_memlock": 67108864}).limit_memlock == "67108864"
+    assert problems(limit_memlock=True)[0].startswith("limit_memlock: ")
 
 
 @pytest.mark.parametrize("address", ["*", "0.0.0.0", "::", "127.0.0.1", "10.0.0.4"])

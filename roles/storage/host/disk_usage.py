@@ -16,7 +16,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 SMARTCTL_LIMIT_S = 20
@@ -85,12 +85,19 @@ def parent_of(path: str) -> str:
 
 
 def not_mounted(path: str, fstab: str, mountinfo: str) -> str | None:
-    """A mount point of fstab(5) that the path is, or lies below, and that nothing is mounted on."""
+    """A mount point of fstab(5) that the path is, or lies below, and that nothing is mounted on.
+
+    The nearest one decides: above a file system that is mounted, another may be missing.
+    """
     mounted = {line.split()[4] for line in mountinfo.splitlines()}
     entries = (line.split() for line in fstab.splitlines() if not line.lstrip().startswith("#"))
-    for point in (fields[1] for fields in entries if len(fields) > 1):
-        if point not in mounted and (path == point or path.startswith(point.rstrip("/") + "/")):
-            return point
+    points = {os.path.realpath(fields[1]): fields[1] for fields in entries if len(fields) > 1 and fields[1][0] == "/"}
+    real = PurePath(os.path.realpath(path))
+    for place in map(str, (real, *real.parents)):
+        if place in mounted:
+            return None
+        if place in points:
+            return points[place]
     return None
 
 

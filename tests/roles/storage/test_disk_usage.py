@@ -116,6 +116,17 @@ def test_a_mount_point_of_fstab_that_is_not_mounted_is_found_above_a_path() -> N
     assert [disk_usage.not_mounted(path, fstab, MOUNTINFO) for path in paths] == ["/data", "/data", None, None]
 
 
+def test_a_mount_point_of_fstab_may_be_spelled_otherwise_and_lie_above_one_that_is_mounted(tmp_path: Path) -> None:
+    real = tmp_path / "big"
+    (real / "models").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(real)
+    mountinfo = f"36 25 8:1 / {real} rw - ext4 /dev/sdb rw\n37 25 8:2 / {real}/models/disk rw - ext4 /dev/sdc rw\n"
+    for fstab in (f"/dev/sdb {real}/ xfs\n", f"/dev/sdb {tmp_path}/link xfs\n", f"/dev/sdx {real}/models xfs nofail\n"):
+        path = f"{real}/models/disk/a" if "models" in fstab else f"{tmp_path}/link/a"
+        assert disk_usage.not_mounted(path, fstab, mountinfo) is None
+    assert disk_usage.not_mounted(f"{real}/models/a", f"/dev/sdx {real}/models xfs\n", mountinfo) == f"{real}/models"
+
+
 def block_device(
     sysfs: Path, name: str, *, parent: str = "", slaves: tuple[str, ...] = (), drive: bool = False
 ) -> None:

@@ -197,7 +197,8 @@ def test_a_mount_point_without_its_mount_is_told() -> None:
 def test_a_directory_of_roots_with_files_in_it_is_not_taken_over() -> None:
     assert directory_problem("gpu-03", "weights_dir", disk("/srv/data", free=1, owner="root", empty=False)) == (
         "gpu-03: /srv/data: belongs to root and holds files, and the user rayrack would own it; set another "
-        "weights_dir, or move aside what is in it"
+        "weights_dir, or move aside what is in it, or give it to that user: "
+        "useradd -r -d /var/lib/rayrack -s /usr/sbin/nologin rayrack; chown -R rayrack: /srv/data"
     )
     assert directory_problem("gpu-03", "weights_dir", disk(WEIGHTS, free=1, owner="rayrack", empty=False)) is None
 

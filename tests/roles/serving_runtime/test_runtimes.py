@@ -1,7 +1,6 @@
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,6 +99,5 @@ def test_a_second_installation_waits_for_the_first_and_gives_up_with_one_line(tm
 
 def test_the_lock_is_free_again_afterwards(tmp_path: Path) -> None:
     for _ in range(2):
-        started = time.monotonic()
-        with Runtimes(tmp_path).locked():
-            assert time.monotonic() - started < 0.2
+        with Runtimes(tmp_path).locked(wait_s=0):
+            pass

@@ -39,8 +39,8 @@ def prod(lab: Lab, home: Path, *arguments: str, check: bool = True) -> Result:
     return lab.pyinfra("deploy/", *arguments, inventory=PROD, check=check, env={"HOME": str(home)})
 
 
-# The lab's two hosts stand for the head and one worker.
-TWO_HOSTS = ["--limit", "gpu-01.example.com", "--limit", "gpu-02.example.com"]
+# The lab's two hosts stand for the head and one worker, and may have the lab's models, none of them in the example.
+TWO_HOSTS = ["--limit", "gpu-01.example.com", "--limit", "gpu-02.example.com", "--data", "remove_all=true"]
 
 
 def test_dry_as_it_stands_tells_that_the_head_has_no_gpus(lab: Lab, home: Path) -> None:

@@ -15,6 +15,8 @@ from tests.lab.lab import INVENTORY, LAB_SH, ROOT, Lab, LabError, program
 MODELS = "inventories/models/lab.yaml"
 UNIT_PROPERTIES = "Id,ActiveState,SubState,StatusText"
 MAX_TOKENS = 12
+# More, as an engine that is quicker than its reader puts several into one piece.
+STREAMED_TOKENS = 24
 
 
 def heading(text: str) -> None:
@@ -91,7 +93,7 @@ def show_answers(models: Sequence[Model], client: openai.OpenAI) -> None:
     print("\n  streamed, token by token:")
     print(f"  {generating[0]}:", end="", flush=True)
     stream = client.chat.completions.create(
-        model=generating[0], messages=[{"role": "user", "content": question}], max_tokens=MAX_TOKENS, stream=True
+        model=generating[0], messages=[{"role": "user", "content": question}], max_tokens=STREAMED_TOKENS, stream=True
     )
     for chunk in stream:
         if text := chunk.choices[0].delta.content:

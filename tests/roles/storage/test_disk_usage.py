@@ -215,12 +215,12 @@ def test_without_smartctl_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_drive_that_hangs_smartctl_is_not_waited_for(smartctl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process in an uninterruptible call outlives its kill; here it is not killed at all."""
-    smartctl.write_text("#!/bin/sh\nexec sleep 30\n")
+    smartctl.write_text("#!/bin/sh\nexec sleep 5\n")
     monkeypatch.setattr(disk_usage, "SMARTCTL_LIMIT_S", 0.2)
     monkeypatch.setattr(disk_usage.subprocess.Popen, "kill", lambda _: None)
     began = time.monotonic()
     assert disk_usage.smart("sdz") is None
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 4
 
 
 def test_a_look_that_hangs_is_ended_with_a_line_that_says_what_to_look_for(monkeypatch: pytest.MonkeyPatch) -> None:

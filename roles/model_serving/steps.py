@@ -50,7 +50,15 @@ def install(*, models: Sequence[Model]) -> None:
         programs=[HOST / f"{name}.py" for name in ("model_unit", "model_units")],
         modules=[
             HOST / f"{name}.py"
-            for name in ("app_state", "cluster_room", "model_host", "model_start", "serve_api", "serve_app")
+            for name in (
+                "app_state",
+                "cluster_room",
+                "model_host",
+                "model_start",
+                "serve_api",
+                "serve_app",
+                "start_queue",
+            )
         ],
     )
     unit = files.template(
@@ -63,6 +71,16 @@ def install(*, models: Sequence[Model]) -> None:
         create_remote_dir=False,
     )
     systemd.daemon_reload(name="systemd reads the models' unit", _if=unit.did_change)
+    # Read when a model starts, so a change of it touches nothing that runs.
+    files.put(
+        name="Order in which models start",
+        src=io.StringIO("".join(f"{model.slug}\n" for model in models)),
+        dest=f"{ENV_DIR}/start-order",
+        user="root",
+        group="rayrack",
+        mode="640",
+        create_remote_dir=False,
+    )
     units_match(name="Model units match the model list", models=models)
 
 

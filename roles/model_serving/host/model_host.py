@@ -64,10 +64,6 @@ class ModelHost:
     def config_lock(self) -> Path:
         return self.run_dir / "serve-config.lock"
 
-    @property
-    def start_lock(self) -> Path:
-        return self.run_dir / "model-start.lock"
-
 
 @dataclass
 class Record:

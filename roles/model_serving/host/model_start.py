@@ -11,7 +11,8 @@ import app_state
 import cluster_room
 import serve_app
 from model_host import ModelHost, Record, read_record, remove_record, write_record
-from serve_api import Refused, ServeApi, ServeError, Unreachable, locked, request
+from serve_api import Refused, ServeApi, ServeError, Unreachable, request
+from start_queue import StartQueue
 
 POLL_S = 1.0
 # The dashboard and Serve's proxy come up some time after the head says that it is healthy.
@@ -64,17 +65,21 @@ class Starter:
         A running application with the same settings is adopted: the unit's program may have died without it. With
         ``update: surge`` a running one serves until its successor does, and goes on serving when that fails.
         """
+        with StartQueue(self.host.run_dir, self.slug) as queue:
+            self._start(queue)
+
+    def _start(self, queue: StartQueue) -> None:
         record = read_record(self.host.run_dir, self.slug) or Record()
         existing = self._existing()
         attempts = record.attempts
         if existing is not None and record.state != "replace" and self._is_wanted(existing):
+            queue.leave()
             self._adopt(existing)
             return
-        self._wait_for_nodes()
+        self._wait_for_nodes(queue)
         previous = record.fields if existing is not None and self.fields["update"] == "surge" else None
         self._record(Record("replace" if previous else "starting", previous or dict(self.fields), attempts))
-        with locked(self.host.start_lock, QUEUE_LIMIT_S, "another model's start", self._show_queue):
-            self.host.start_lock.write_text(self.slug)
+        with queue.turn(QUEUE_LIMIT_S, self._show_queue):
             self._replace(existing, previous)
 
     def _adopt(self, existing: Mapping[str, Any]) -> None:
@@ -153,8 +158,11 @@ class Starter:
             except Refused as error:
                 raise StartFailed(f"Ray's dashboard refuses: {error}") from None
 
-    def _wait_for_nodes(self) -> None:
-        """Refuse what no node could ever hold, after the first minutes of a cluster, when nodes may still join."""
+    def _wait_for_nodes(self, queue: StartQueue) -> None:
+        """Refuse what no node could ever hold, after the first minutes of a cluster, when nodes may still join.
+
+        Models that have their nodes need not wait for one that has not.
+        """
         deadline = time.monotonic() + self.fields["start_timeout_s"]
         while True:
             nodes = self._patiently(self.api.nodes)
@@ -163,12 +171,12 @@ class Starter:
                 return
             if time.monotonic() > deadline or cluster_age_s(nodes) > NODES_JOIN_S:
                 raise StartFailed(lacking)
+            queue.leave()
             self.say(f"waiting for nodes to join: {lacking}")
             time.sleep(POLL_S)
 
-    def _show_queue(self) -> None:
-        with suppress(OSError):
-            self.say(f"waiting for the start of {self.host.start_lock.read_text()}: one model starts at a time")
+    def _show_queue(self, other: str) -> None:
+        self.say(f"waiting for the start of {other}: one model starts at a time")
 
     def _follow(self, deadline: float, old: tuple[str, ...]) -> None:
         """Until the application is RUNNING with new replicas."""

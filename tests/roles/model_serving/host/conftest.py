@@ -5,6 +5,7 @@ from pathlib import Path
 import model_start
 import model_unit
 import pytest
+import start_queue
 import systemd
 from model_host import ModelHost
 
@@ -28,8 +29,9 @@ def host(port: int, run_dir: Path) -> ModelHost:
 @pytest.fixture
 def unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Unit]:
     """A unit of which nothing has been started yet."""
-    for module in (model_unit, model_start):
+    for module in (model_unit, model_start, start_queue):
         monkeypatch.setattr(module, "POLL_S", 0.01)
+    monkeypatch.setattr(start_queue, "GATHER_S", 0.0)
     monkeypatch.setenv("MAINPID", "1")
     handler = signal.getsignal(signal.SIGTERM)
     with serving(RecordedServe()) as serve:

@@ -8,7 +8,7 @@ import model_unit
 import pytest
 import systemd
 from model_host import Record, write_record
-from serve_api import locked
+from start_queue import StartQueue
 
 from tests.roles.model_serving.host.one_unit import NAME, SLUG, UNIT, Unit
 from tests.roles.model_serving.host.recorded_serve import MISSING
@@ -90,6 +90,7 @@ def test_in_a_young_cluster_nodes_are_waited_for(unit: Unit) -> None:
 
     def join() -> None:
         unit.until_said("waiting for nodes to join")
+        assert not list((unit.host.run_dir / "model-starts").iterdir()), "and it holds up no other model"
         node["resources_total"]["CPU"] = 8.0
 
     thread = threading.Thread(target=join)
@@ -165,8 +166,7 @@ def test_a_running_application_with_other_settings_is_replaced(unit: Unit) -> No
 
 def test_one_model_starts_at_a_time(unit: Unit) -> None:
     unit.jobs[UNIT] = "stop"
-    unit.host.start_lock.write_text("tiny-b")
-    with locked(unit.host.start_lock, 1, "the test"):
+    with StartQueue(unit.host.run_dir, "tiny-b") as other, other.turn(1, str):
         thread = unit.end_when_said("waiting for the start of tiny-b")
         assert unit.run() == 0
         thread.join()

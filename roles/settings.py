@@ -64,6 +64,12 @@ class Settings(BaseModel):
     num_cpus: int | None = Field(None, ge=1, le=4096, description="CPUs Ray may place on this host; null: all it has")
     gpus: int = Field(0, ge=0, le=64, description="GPUs this host has; the runtime `cpu` uses none")
     gpu_model: GpuModel | None = Field(None, description="Ray's accelerator name of these GPUs (`H100`, `L4`, ...)")
+    gpu_memory_gib: float | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        description="memory of one of these GPUs in GiB, as nvidia-smi shows it; null: as `gpu_model` has at least",
+    )
     object_store_memory_mib: int | None = Field(
         None,
         ge=100,

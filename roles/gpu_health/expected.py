@@ -16,6 +16,7 @@ class Expected:
 
     gpus: int
     gpu_model: str | None
+    gpu_memory_gib: float | None = None
     gpu_mig: bool = False
     gpu_ecc_uncorrectable_max: int = 0
     gpu_temperature_max_c: int = 90
@@ -26,6 +27,7 @@ class Expected:
         return cls(
             gpus=settings.gpus,
             gpu_model=settings.gpu_model,
+            gpu_memory_gib=settings.gpu_memory_gib,
             gpu_mig=settings.gpu_mig,
             gpu_ecc_uncorrectable_max=settings.gpu_ecc_uncorrectable_max,
             gpu_temperature_max_c=settings.gpu_temperature_max_c,

@@ -9,6 +9,9 @@ from roles.gpu_health.document import Gpu, Health, Process, Xid
 from roles.gpu_health.expected import HOST, Problem, Seen
 
 MIB = 2**20
+GIB = 2**30
+# Of what is declared: an 80 GB card shows 79.6 GiB, and less with ECC kept in its own memory.
+MEMORY_THERE = 0.95
 HARDWARE_SLOWDOWNS = {
     "hw_slowdown": "hardware slowdown",
     "hw_thermal_slowdown": "hardware slowdown for heat",
@@ -56,6 +59,16 @@ def model(seen: Seen) -> Iterator[Problem]:
     for where, name in names.items():
         if name != wanted:
             yield where, f"is a {name}, {'declared is' if seen.expected.gpu_model else 'most others are'} {wanted}"
+
+
+def memory(seen: Seen) -> Iterator[Problem]:
+    declared = seen.expected.gpu_memory_gib
+    for gpu in seen.health.gpus:
+        if declared is None or gpu.memory_total_bytes is None:
+            continue
+        found = gpu.memory_total_bytes / GIB
+        if found < declared * MEMORY_THERE:
+            yield str(gpu), f"has {found:.1f} GiB, declared are {declared:g}"
 
 
 def mig(seen: Seen) -> Iterator[Problem]:

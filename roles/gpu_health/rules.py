@@ -151,6 +151,14 @@ CHECKS: tuple[Check, ...] = (
         "correct `gpu_model`, or take the other GPU out: tensor parallelism needs GPUs that are alike",
     ),
     Check(
+        "gpu_memory",
+        gpu_checks.memory,
+        "block",
+        "block",
+        "every GPU has the memory that the inventory declares (`gpu_memory_gib`), or 5 % less",
+        "correct `gpu_memory_gib`, which the plan counts with, or take the other GPU out",
+    ),
+    Check(
         "mig",
         gpu_checks.mig,
         "block",

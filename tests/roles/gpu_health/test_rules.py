@@ -91,6 +91,15 @@ def test_mixed_models_are_found_without_a_declared_one() -> None:
     }
 
 
+def test_a_gpu_with_less_memory_than_declared_is_found_and_the_usual_rounding_is_not() -> None:
+    forty = [gpu(0), gpu(1, memory_total_bytes=40 * 2**30)]
+    assert found(health(forty), Expected(gpus=2, gpu_model="H100", gpu_memory_gib=80)) == {
+        "gpu_memory": ["GPU 1 (0000:02:00.0): has 40.0 GiB, declared are 80"]
+    }
+    as_nvml_says = [gpu(0, memory_total_bytes=81_559 * 2**20), gpu(1)]
+    assert found(health(as_nvml_says), Expected(gpus=2, gpu_model="H100", gpu_memory_gib=80)) == {}
+
+
 @pytest.mark.parametrize(
     ("name", "ray"),
     [

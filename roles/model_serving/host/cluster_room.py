@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from serve_app import Needs
+from serve_app import RUNTIME_CPU, Needs
 
 Resources = Mapping[str, float]
 _ACCELERATOR = "accelerator_type:"
@@ -35,9 +35,7 @@ def missing(needs: Needs, replicas: int, nodes: Sequence[Mapping[str, Any]], *, 
 
 def described(bundle: Resources) -> str:
     """``2 CPU, 1 GPU of type H100``."""
-    kinds = [name.removeprefix(_ACCELERATOR) for name in bundle if name.startswith(_ACCELERATOR)]
-    amounts = [f"{amount:g} {name}" for name, amount in sorted(bundle.items()) if not name.startswith(_ACCELERATOR)]
-    return ", ".join(amounts) + (f" of type {kinds[0]}" if kinds else "")
+    return _words([f"{bundle[name]:g} {name}" for name in _amounts(bundle)], bundle)
 
 
 def _one_bundle(bundles: Iterable[Resources]) -> tuple[Resources, ...]:
@@ -62,12 +60,21 @@ def _free(node: Mapping[str, Any]) -> dict[str, float]:
 
 def _inventory(nodes: Sequence[Mapping[str, Any]], wanted: Sequence[Resources], free: bool) -> str:
     """What each node has of the kinds that are asked for."""
-    names = sorted({name for bundle in wanted for name in bundle if not name.startswith(_ACCELERATOR)})
+    names = sorted({name for bundle in wanted for name in _amounts(bundle)})
     return "; ".join(_node(node, names, free) for node in nodes) or "no node is alive"
 
 
 def _node(node: Mapping[str, Any], names: Sequence[str], free: bool) -> str:
     has = _free(node) if free else node["resources_total"]
-    kinds = [name.removeprefix(_ACCELERATOR) for name in node["resources_total"] if name.startswith(_ACCELERATOR)]
-    amounts = ", ".join(f"{has.get(name, 0):g} {name}" for name in names)
-    return f"{node['node_ip']} {amounts}" + (f" of type {'/'.join(kinds)}" if kinds else "")
+    return f"{node['node_ip']} " + _words([f"{has.get(name, 0):g} {name}" for name in names], node["resources_total"])
+
+
+def _amounts(resources: Resources) -> list[str]:
+    """The resources that are counted; the others only say of what kind a node is."""
+    return [name for name in sorted(resources) if not name.startswith(_ACCELERATOR) and name != RUNTIME_CPU]
+
+
+def _words(amounts: Sequence[str], resources: Resources) -> str:
+    types = [name.removeprefix(_ACCELERATOR) for name in resources if name.startswith(_ACCELERATOR)]
+    of_type = f" of type {'/'.join(types)}" if types else ""
+    return ", ".join(amounts) + of_type + (" with the runtime `cpu`" if RUNTIME_CPU in resources else "")

@@ -64,6 +64,9 @@ HEALTH_CHECK_PERIOD_S = 5
 HEALTH_CHECK_TIMEOUT_S = 30
 # How long a replica that is being removed may go on with the requests it has.
 DRAIN_LIMIT_S = 120
+# A resource of nodes with the runtime `cpu`, 1 each, asked for as Ray asks for an accelerator's type: the engine of the
+# runtime `cuda` finds no device to run on where Ray gives it no GPU. `node_config` has the same name.
+RUNTIME_CPU = "rayrack_runtime_cpu"
 # What models that share a GPU may take of its memory together, as in the model list.
 SHARED_GPU_MEMORY = 0.95
 
@@ -214,7 +217,7 @@ def _environment(fields: Fields, cache_dir: str) -> dict[str, str]:
 def _worker_bundle(fields: Fields) -> dict[str, float]:
     """What one worker of the engine asks Ray for."""
     if fields["accelerator_type"] == "cpu":
-        return {"CPU": 1}
+        return {"CPU": 1, RUNTIME_CPU: 0.001}
     return {"GPU": gpu_share(fields["gpu_memory_utilization"]) if fields["share_gpu"] else 1}
 
 

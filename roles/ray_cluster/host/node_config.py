@@ -18,6 +18,8 @@ APPLIED = Path("/run/rayrack")
 # RAY_ADDRESS would make `ray start` and everything under it look for another cluster. The others belong to the
 # conversation between systemd and this service's main process, which is not Ray.
 NOT_FOR_RAY = ("RAY_ADDRESS", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID")
+# A resource that models without a GPU ask for, as no other runtime can run them. `serve_app` has the same name.
+RUNTIME_CPU = "rayrack_runtime_cpu"
 
 
 class ConfigError(Exception):
@@ -31,6 +33,7 @@ class Node:
     role: Literal["head", "worker"]
     node_ip: str
     head_ip: str
+    runtime: Literal["cuda", "cpu"]
     ray_temp_dir: str
     num_cpus: int | None
     gpus: int
@@ -102,6 +105,8 @@ def ray_start_command(node: Node, runtime: Path) -> list[str]:
     command += ["--metrics-export-port", str(node.metrics_port)]
     command += ["--min-worker-port", worker_port_min, "--max-worker-port", worker_port_max]
     command += ["--temp-dir", node.ray_temp_dir, "--num-gpus", str(node.gpus)]
+    if node.runtime == "cpu":
+        command += ["--resources", json.dumps({RUNTIME_CPU: 1})]
     if node.num_cpus is not None:
         command += ["--num-cpus", str(node.num_cpus)]
     if node.object_store_memory_mib is not None:

@@ -16,6 +16,15 @@ GPU = {"GPU": 1, "CPU": 1}
 TWO_GPUS = Needs(({"GPU": 1, "CPU": 1}, {"GPU": 1}), one_node=True)
 
 
+def test_a_model_without_a_gpu_needs_a_node_with_the_runtime_cpu() -> None:
+    need = Needs(({"CPU": 2, "rayrack_runtime_cpu": 0.001},), one_node=True)
+    cuda = node("10.0.0.1", CPU=8, GPU=2)
+    assert cluster_room.missing(need, 1, [cuda, node("10.0.0.2", CPU=2, rayrack_runtime_cpu=1.0)]) is None
+    assert cluster_room.missing(need, 1, [cuda, node("10.0.0.2", CPU=1, rayrack_runtime_cpu=1.0)]) == (
+        "needs 2 CPU with the runtime `cpu` on one node; total: 10.0.0.1 8 CPU; 10.0.0.2 1 CPU with the runtime `cpu`"
+    )
+
+
 def test_a_group_of_gpus_must_fit_one_node() -> None:
     apart = [node("10.0.0.1", GPU=1, CPU=8), node("10.0.0.2", GPU=1, CPU=8)]
     assert cluster_room.missing(TWO_GPUS, 1, apart) == (

@@ -79,7 +79,10 @@ def test_what_no_node_could_hold_is_refused_before_anything_is_put(
     unit: Unit, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert unit.run(tensor_parallel_size=20) == 78
-    assert capsys.readouterr().err == "tiny-a: needs 21 CPU on one node; total: 192.0.2.2 8 CPU\n"
+    assert (
+        capsys.readouterr().err
+        == "tiny-a: needs 21 CPU with the runtime `cpu` on one node; total: 192.0.2.2 8 CPU with the runtime `cpu`\n"
+    )
     assert unit.serve.puts == []
 
 

@@ -84,7 +84,10 @@ def test_a_cpu_model_asks_for_no_gpu() -> None:
     config = llm_config(accelerator_type="cpu")
     assert config["accelerator_config"] == {"kind": "cpu"}
     assert "accelerator_type" not in config, "Ray refuses a type beside the CPU"
-    assert config["placement_group_config"] == {"bundle_per_worker": {"CPU": 1}, "strategy": "STRICT_PACK"}
+    assert config["placement_group_config"] == {
+        "bundle_per_worker": {"CPU": 1, "rayrack_runtime_cpu": 0.001},
+        "strategy": "STRICT_PACK",
+    }
     assert "gpu_memory_utilization" not in config["engine_kwargs"]
 
 
@@ -182,11 +185,14 @@ def test_a_missing_variable_is_named() -> None:
         serve_app.fields_from({})
 
 
+ON_CPU = {"rayrack_runtime_cpu": 0.001}
+
+
 @pytest.mark.parametrize(
     ("values", "bundles", "one_node"),
     [
-        ({"accelerator_type": "cpu"}, ({"CPU": 2},), True),
-        ({"accelerator_type": "cpu", "tensor_parallel_size": 2}, ({"CPU": 2}, {"CPU": 1}), True),
+        ({"accelerator_type": "cpu"}, ({"CPU": 2, **ON_CPU},), True),
+        ({"accelerator_type": "cpu", "tensor_parallel_size": 2}, ({"CPU": 2, **ON_CPU}, {"CPU": 1, **ON_CPU}), True),
         ({}, ({"GPU": 1, "CPU": 1},), True),
         (
             {"accelerator_type": "L4", "pipeline_parallel_size": 2},

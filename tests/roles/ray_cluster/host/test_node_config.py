@@ -5,11 +5,14 @@ import node_config
 import pytest
 from node_config import ConfigError, Node
 
+from roles.model_serving.model import Model
+
 RUNTIME = Path("/opt/rayrack/runtime/abc")
 FIELDS = {
     "role": "head",
     "node_ip": "10.0.0.11",
     "head_ip": "10.0.0.11",
+    "runtime": "cuda",
     "ray_temp_dir": "/var/lib/rayrack/ray",
     "num_cpus": None,
     "gpus": 8,
@@ -110,6 +113,19 @@ def test_cpus_and_object_store_are_ray_s_own_choice_unless_set() -> None:
     command = node_config.ray_start_command(node(num_cpus=4, object_store_memory_mib=200), RUNTIME)
     assert option(command, "--num-cpus") == "4"
     assert option(command, "--object-store-memory") == str(200 * 1024 * 1024)
+
+
+def test_only_nodes_with_the_runtime_cpu_offer_what_models_without_a_gpu_ask_for() -> None:
+    import serve_app
+
+    command = node_config.ray_start_command(node(runtime="cpu"), RUNTIME)
+    (offered,) = json.loads(option(command, "--resources"))
+    bundle = serve_app.application(
+        Model(model_id="m", accelerator_type="cpu").model_dump(mode="json"), generation="", cache_dir=""
+    )
+    config = bundle["args"]["llm_configs"][0]["placement_group_config"]
+    assert offered in config["bundle_per_worker"]
+    assert "--resources" not in node_config.ray_start_command(node(runtime="cuda"), RUNTIME)
 
 
 def test_gpus_are_always_said_since_ray_would_take_all_it_finds() -> None:

@@ -249,5 +249,7 @@ def test_what_no_host_could_hold_is_refused_with_what_is_missing(head: Head) -> 
     head.systemctl("stop", B)
     head.override(B, "RAYRACK_TENSOR_PARALLEL_SIZE='40'\nRAYRACK_START_TIMEOUT_S='10'")
     assert head.systemctl("start", B, check=False).returncode != 0
-    assert re.match(r"needs 41 CPU on one node; total: \S+ \d+ CPU; \S+ \d+ CPU", head.show(B, "StatusText"))
+    on_cpu = "with the runtime `cpu`"
+    lacking = rf"needs 41 CPU {on_cpu} on one node; total: \S+ \d+ CPU {on_cpu}; \S+ \d+ CPU {on_cpu}"
+    assert re.match(lacking, head.show(B, "StatusText"))
     assert B not in head.serve()

@@ -75,7 +75,7 @@ def install(*, models: Sequence[Model]) -> None:
     files.put(
         name="Order in which models start",
         src=io.StringIO("".join(f"{model.slug}\n" for model in models)),
-        dest=f"{ENV_DIR}/start-order",
+        dest="/etc/rayrack/start-order",
         user="root",
         group="rayrack",
         mode="640",

@@ -82,6 +82,6 @@ def paths_of(host: RackHost, models: Sequence[Model]) -> tuple[ExpectedPath, ...
         _directory("/etc/rayrack/gateway", "750", "root:rayrack"),
         ExpectedPath("/etc/rayrack/gateway/haproxy.cfg", "640", "root:rayrack"),
         _directory("/etc/rayrack/models", "755", "root:root"),
-        ExpectedPath("/etc/rayrack/models/start-order", "640", "root:rayrack"),
+        ExpectedPath("/etc/rayrack/start-order", "640", "root:rayrack"),
         *(ExpectedPath(f"/etc/rayrack/models/{model.slug}.env", "640", "root:rayrack") for model in models),
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from serve_api import Unreachable
 
-ORDER_FILE = Path("/etc/rayrack/models/start-order")
+ORDER_FILE = Path("/etc/rayrack/start-order")
 POLL_S = 1.0
 # Units that systemd starts together come here within this time of each other; the first of them is not yet the first
 # of the list.

@@ -40,7 +40,7 @@ def test_an_env_file_is_never_readable_for_everybody_under_its_own_name() -> Non
 
 def test_the_head_learns_the_order_of_the_list_before_a_unit_starts() -> None:
     done = changes(steps.install, {}, models=[TINY, BIG])
-    assert done["Order in which models start"].files == {"/etc/rayrack/models/start-order": "tiny-a\norg-big\n"}
+    assert done["Order in which models start"].files == {"/etc/rayrack/start-order": "tiny-a\norg-big\n"}
     assert list(done).index("Order in which models start") < list(done).index(MATCH)
 
 

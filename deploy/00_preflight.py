@@ -1,6 +1,7 @@
 """Look at every host, and at what is asked of it, before anything is changed."""
 
-from deploy.inputs import run
+from deploy.inputs import planning, run
 
-run.stop_if_unreachable()
+planning.stop_if_unreachable()
 run.look_at_this_host()
+planning.look_at_this_host()

@@ -1,5 +1,5 @@
-"""Stop here, with every problem of every host, or go on. All hosts have been looked at when this file is read."""
+"""Show the plan, and stop here with every problem of it and of every host, or go on. All hosts have been looked at."""
 
-from deploy.inputs import run
+from deploy.inputs import planning, run
 
-run.stop_on_problems()
+run.stop_on_problems(planning.show())

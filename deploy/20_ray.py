@@ -3,18 +3,11 @@
 from deploy.inputs import run
 from roles.ray_cleanup import steps as ray_cleanup
 from roles.ray_cluster import steps as ray_cluster
-from roles.ray_cluster.node import NodeConfig
 from roles.serving_runtime import steps as serving_runtime
 
 this = run.this_host()
 settings = this.settings
-node = NodeConfig.from_settings(
-    settings,
-    role="head" if this.is_head else "worker",
-    node_ip=run.node_ip(this.name),
-    head_ip=run.node_ip(run.rack().head.name),
-    alone=len(run.rack().hosts) == 1,
-)
+node = run.node_of(this)
 
 serving_runtime.install(
     runtime=settings.runtime,

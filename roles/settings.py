@@ -114,6 +114,9 @@ class Settings(BaseModel):
 
     # the run
     skip_unreachable: bool = Field(False, description="go on without workers that cannot be reached")
+    plan_file: str | None = Field(
+        None, min_length=1, description="file on this machine that each run writes its plan to, as JSON; null: none"
+    )
 
     # the clean-up of Ray's directory (roles/ray_cleanup)
     clean_ray_log_max_age_hours: int = Field(168, ge=1, le=10**6, description="a log nobody has open goes after this")

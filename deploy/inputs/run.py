@@ -1,7 +1,7 @@
 """What every deploy file asks: which rack, which of its hosts, what was found there, and may the run go on."""
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 
 from pyinfra import logger
@@ -14,14 +14,18 @@ from deploy.inputs import gpu_gate
 from deploy.inputs.rack import Rack, RackHost, load_rack
 from roles.errors import InputError
 from roles.gateway.config import Gateway, GatewayConfig, GatewayModel
-from roles.model_serving import capacity
 from roles.nvidia_driver import plan as driver_plan
 from roles.nvidia_driver import rules as driver_rules
 from roles.nvidia_driver.facts import HostDriver
+from roles.nvidia_driver.info import DriverInfo
 from roles.nvidia_driver.versions import cuda_of_lock
+from roles.planner import fit
+from roles.planner.placement import Host as Capacity
+from roles.planner.plan import Plan
 from roles.preflight import rules as preflight
 from roles.preflight.facts import HostFacts, ReachedAddress, UserId
 from roles.preflight.info import HostInfo
+from roles.ray_cluster.node import NodeConfig
 from roles.serving_runtime.lock import Lock, lock_for
 
 
@@ -66,6 +70,7 @@ def become_root(each: Host) -> None:
 # What the first deploy file found, for those after it: pyinfra reads each file for every host before the next file.
 _found: dict[str, HostInfo] = {}
 _driver_plans: dict[str, driver_plan.Plan | None] = {}
+_driver_infos: dict[str, DriverInfo | None] = {}
 # By host: they are looked at side by side, and told in the order of the inventory.
 _problems: dict[str, list[str]] = {}
 _warnings: dict[str, list[str]] = {}
@@ -128,7 +133,7 @@ def _look_at_driver(this: RackHost) -> None:
         _problems[this.name].extend(driver_rules.problems_of_existing(this.name, there, needed))
         _driver_plans[this.name] = None
         return
-    info = host.get_fact(HostDriver)
+    info = _driver_infos[this.name] = host.get_fact(HostDriver)
     _problems[this.name].extend(driver_rules.problems(this.name, info, driver))
     _driver_plans[this.name] = driver_plan.plan(info, driver) if info else None
 
@@ -148,8 +153,8 @@ def _runtime_digest(this: RackHost) -> tuple[str | None, list[str]]:
         return None, [f"{this.name}: {problem}" for problem in error.problems]
 
 
-def stop_on_problems() -> None:
-    """Show the warnings of all hosts; stop with every problem of every host, and of models that no host could run.
+def stop_on_problems(plan: Plan) -> None:
+    """Show all warnings; stop with every problem of every host, and of a plan that cannot work.
 
     A host that the health gate blocks is only left out, unless it is the head, or the models do not fit without it.
     """
@@ -157,7 +162,7 @@ def stop_on_problems() -> None:
         logger.warning(f"    warning: {warning}")
     _warnings.clear()  # this is called once for each host
     blocked = gpu_gate.blocked()
-    problems = [*_in_order(_problems), *_models_without(blocked)]
+    problems = [*_in_order(_problems), *plan.problems]
     if problems or rack().head.name in blocked:
         raise StopRunError([*(line for found in blocked.values() for line in found.lines()), *dict.fromkeys(problems)])
     for name, found in blocked.items():
@@ -170,14 +175,24 @@ def _in_order(lines: Mapping[str, list[str]]) -> list[str]:
 
 def _models_without(names: Collection[str]) -> list[str]:
     """What does not fit on the rack without these hosts."""
-    left = [
-        capacity.HostCapacity.of(each.name, each.settings, _cpus_found(each.name))
-        for each in rack().hosts
-        if each.name not in names
-    ]
-    if not left:
-        return []
-    return capacity.problems(rack().models, left, rack().models_source)
+    left = [capacity_of(each) for each in rack().hosts if each.name not in names]
+    return fit.problems(rack().models, left, rack().models_source) if left else []
+
+
+def capacity_of(each: RackHost) -> Capacity:
+    """What a host offers Ray, as far as it is known."""
+    found = _found.get(each.name)
+    return Capacity.of(each.name, each.settings, (found.cpus or None) if found else None)
+
+
+def problems_of(name: str) -> Sequence[str]:
+    """What forbids to change this host, of what has been looked at so far."""
+    return _problems.get(name, ())
+
+
+def is_looked_at(name: str) -> bool:
+    """Whether this host was looked at, and may be changed."""
+    return name in _found and not _problems.get(name)
 
 
 def models_that_lost_their_hosts() -> list[str]:
@@ -185,10 +200,6 @@ def models_that_lost_their_hosts() -> list[str]:
     failed = sorted(lost.name for lost in state.failed_hosts if lost.name not in _unreachable)
     problems = _models_without(failed) if failed else []
     return [f"without {', '.join(failed)}: {problem}" for problem in problems]
-
-
-def _cpus_found(name: str) -> int | None:
-    return _found[name].cpus or None if name in _found else None
 
 
 def _look_unless_seen(name: str) -> None:
@@ -212,10 +223,30 @@ def driver_plan_of(name: str) -> driver_plan.Plan | None:
     return _driver_plans[name]
 
 
+def driver_info_of(name: str) -> DriverInfo | None:
+    """What was found of the NVIDIA driver on a host that gets one."""
+    _look_unless_seen(name)
+    return _driver_infos.get(name)
+
+
+def node_of(each: RackHost) -> NodeConfig:
+    """The Ray node of a host of the rack."""
+    return NodeConfig.from_settings(
+        each.settings,
+        role="head" if each.is_head else "worker",
+        node_ip=node_ip(each.name),
+        head_ip=node_ip(rack().head.name),
+        alone=len(rack().hosts) == 1,
+    )
+
+
 @cache
 def node_ip(name: str) -> str:
-    """The address Ray uses on a host: ``node_ip``, or the one this run reached it at."""
-    return rack().host(name).settings.node_ip or state.inventory.get_host(name).get_fact(ReachedAddress, _sudo=False)
+    """The address Ray uses on a host: ``node_ip``, or the one this run reached it at; its name where it did not."""
+    if fixed := rack().host(name).settings.node_ip:
+        return fixed
+    reached = name in _found or (name == rack().head.name and name not in _unreachable)
+    return state.inventory.get_host(name).get_fact(ReachedAddress, _sudo=False) if reached else name
 
 
 def gateway_config() -> GatewayConfig:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from roles.model_serving.capacity import HostCapacity
+from roles.planner.placement import Host
 from roles.model_serving.model import Model
 from roles.preflight.info import HostInfo, Listener
 from roles.setting_types import port_range
@@ -138,7 +138,7 @@ def _failing_drives(host_name: str, info: HostInfo) -> Iterator[str]:
 
 
 def _weights(host_name: str, info: HostInfo, settings: Settings, models: Sequence[Model]) -> weights.Weights:
-    host = HostCapacity.of(host_name, settings, info.cpus or None)
+    host = Host.of(host_name, settings, info.cpus or None)
     return weights.needed(models, host, info.weights)
 
 

@@ -7,7 +7,7 @@ A model with a hub id is downloaded by every host that one of its replicas runs 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from roles.model_serving.capacity import HostCapacity, can_run
+from roles.planner.placement import Host, can_run
 from roles.model_serving.model import Model
 
 # `weights_gib` is mostly a rounded number from the hub's page: with this share of it on the disk, all of it is there.
@@ -33,7 +33,7 @@ class Weights:
         return "weights_gib: " + ", ".join(f"{source} {gib:g}" for source, gib in self.gib.items())
 
 
-def needed(models: Sequence[Model], host: HostCapacity, on_disk: Mapping[str, int]) -> Weights:
+def needed(models: Sequence[Model], host: Host, on_disk: Mapping[str, int]) -> Weights:
     """What this host must have room for, whichever of the replicas Ray places on it.
 
     Args:

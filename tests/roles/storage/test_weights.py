@@ -3,11 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roles.model_serving.capacity import HostCapacity
+from roles.planner.placement import Host
 from roles.model_serving.model import Model
 from roles.storage.weights import GIB, cache_name, needed
 
-HOST = HostCapacity("gpu-01", 64, 8, "H100")
+HOST = Host("gpu-01", 64, 8, "H100")
 
 
 def model(source: str, gib: float | None, **fields: object) -> Model:
@@ -42,8 +42,8 @@ def test_only_hub_ids_are_counted() -> None:
 
 def test_a_model_without_gpus_is_counted_where_its_cpus_fit() -> None:
     small = Model(model_id="a", accelerator_type="cpu", weights_gib=2)
-    assert needed([small], HostCapacity("cpu-01", 2, 0, None), {}).gib == {"a": 2}
-    assert needed([small], HostCapacity("cpu-01", 1, 0, None), {}).gib == {}
+    assert needed([small], Host("cpu-01", 2, 0, None), {}).gib == {"a": 2}
+    assert needed([small], Host("cpu-01", 1, 0, None), {}).gib == {}
 
 
 @given(gib=st.floats(0.1, 2000), there=st.floats(0, 2000))

@@ -1,5 +1,6 @@
-"""The first check of the list against the numbers in the inventory."""
+"""Whether the list fits the rack, and what an operator is told when it does not."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -7,24 +8,31 @@ import serve_app
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roles.model_serving.capacity import HostCapacity, can_run, cpus_per_replica, problems
 from roles.model_serving.list_source import Source
 from roles.model_serving.model import Model
+from roles.planner import alone, fit
+from roles.planner.placement import Host, can_run
 from roles.settings import Settings
 
 LIST = Source("file", "models/lab.yaml")
 
 
-def gpu_host(name: str, gpus: int, gpu_model: str | None = "H100") -> HostCapacity:
-    return HostCapacity(name, num_cpus=None, gpus=gpus, gpu_model=gpu_model)
+def gpu_host(name: str, gpus: int, gpu_model: str | None = "H100") -> Host:
+    return Host(name, num_cpus=None, gpus=gpus, gpu_model=gpu_model)
 
 
-def cpu_host(name: str, num_cpus: int | None) -> HostCapacity:
-    return HostCapacity(name, num_cpus=num_cpus, gpus=0, gpu_model=None)
+def cpu_host(name: str, num_cpus: int | None) -> Host:
+    return Host(name, num_cpus=num_cpus, gpus=0, gpu_model=None)
 
 
 def model(**fields: Any) -> Model:
     return Model.model_validate({"model_id": "m", "max_replicas": fields.get("min_replicas", 1), **fields})
+
+
+def problems(models: Sequence[Model], hosts: Sequence[Host], source: Source = LIST) -> list[str]:
+    """Of a list in which each model has a name of its own: m0, m1, ..."""
+    named = [each.model_copy(update={"model_id": f"m{n}", "slug": f"m{n}"}) for n, each in enumerate(models)]
+    return fit.problems(named, hosts, source)
 
 
 RACK = [gpu_host("gpu-01", 2), gpu_host("gpu-03", 4)]
@@ -104,7 +112,7 @@ def test_a_rack_without_gpus_is_told_where_cpu_is_chosen() -> None:
     ],
 )
 def test_a_replica_asks_for_a_cpu_and_one_more_per_cpu_worker(fields: dict[str, Any], cpus: int) -> None:
-    assert cpus_per_replica(model(**fields)) == cpus
+    assert alone.cpus(model(**fields)) == cpus
 
 
 @pytest.mark.parametrize(
@@ -122,7 +130,7 @@ def test_the_head_asks_ray_for_what_is_counted_here(fields: dict[str, Any]) -> N
     counted = model(**fields)
     bundles = serve_app.needs(counted.model_dump()).bundles
     assert sum(bundle.get("GPU", 0) for bundle in bundles) == counted.gpus_per_replica
-    assert sum(bundle.get("CPU", 0) for bundle in bundles) == cpus_per_replica(counted)
+    assert sum(bundle.get("CPU", 0) for bundle in bundles) == alone.cpus(counted)
 
 
 def test_a_cpu_model_must_fit_one_host() -> None:
@@ -147,13 +155,13 @@ def test_cpu_models_must_fit_the_rack_together() -> None:
 
 
 def test_a_cpu_model_needs_a_host_with_the_cpu_runtime() -> None:
-    cuda = [HostCapacity.of("gpu-01", Settings(gpus=8), 64), HostCapacity.of("gpu-02", Settings(gpus=8), None)]
+    cuda = [Host.of("gpu-01", Settings(gpus=8), 64), Host.of("gpu-02", Settings(gpus=8), None)]
     assert problems([model(accelerator_type="cpu")], cuda, LIST) == [
         "models/lab.yaml: models[0].accelerator_type: `cpu` needs a host with runtime `cpu`, and gpu-01, gpu-02 have "
         "`cuda`"
     ]
     assert not can_run(model(accelerator_type="cpu"), cuda[0])
-    mixed = [*cuda, HostCapacity.of("cpu-01", Settings(runtime="cpu"), 4)]
+    mixed = [*cuda, Host.of("cpu-01", Settings(runtime="cpu"), 4)]
     assert problems([model(accelerator_type="cpu", min_replicas=2)], mixed, LIST) == []
     assert problems([model(accelerator_type="cpu", min_replicas=3)], mixed, LIST) == [
         "models/lab.yaml: models[0].min_replicas: 3 replicas of 2 CPUs needed, room for 2 on cpu-01"
@@ -161,7 +169,7 @@ def test_a_cpu_model_needs_a_host_with_the_cpu_runtime() -> None:
 
 
 def test_gpus_of_a_host_with_the_cpu_runtime_do_not_count() -> None:
-    host = HostCapacity.of("box", Settings(runtime="cpu", gpus=8, gpu_model="H100"), 64)
+    host = Host.of("box", Settings(runtime="cpu", gpus=8, gpu_model="H100"), 64)
     assert problems([model(tensor_parallel_size=2)], [host], LIST) == [
         "models/lab.yaml: models[0].accelerator_type: needs a GPU and there is none on box; `cpu` does without"
     ]
@@ -192,7 +200,7 @@ def test_a_large_rack_is_told_by_its_size() -> None:
     ),
     st.lists(
         st.builds(
-            HostCapacity,
+            Host,
             name=st.just("h"),
             num_cpus=st.none() | st.integers(1, 64),
             gpus=st.integers(0, 8),
@@ -203,8 +211,51 @@ def test_a_large_rack_is_told_by_its_size() -> None:
     ),
 )
 @settings(max_examples=50, deadline=None, database=None, derandomize=True)
-def test_a_list_that_passes_asks_for_no_more_than_the_rack_has(models: list[Model], hosts: list[HostCapacity]) -> None:
+def test_a_list_that_passes_asks_for_no_more_than_the_rack_has(models: list[Model], hosts: list[Host]) -> None:
     if problems(models, hosts, LIST) == []:
         assert sum(each.gpus_per_replica * each.min_replicas for each in models) <= sum(host.gpus for host in hosts)
         most = max(host.gpus for host in hosts)
         assert all(each.tensor_parallel_size <= most for each in models if each.uses_gpu)
+
+
+TWO_OF_FOUR = [gpu_host("gpu-01", 4), gpu_host("gpu-02", 4)]
+
+
+def test_a_list_that_ray_would_scatter_is_told_which_order_fits() -> None:
+    """Ray puts each replica where most is left: two small ones land on two hosts, and no host has four GPUs then."""
+    small, large = model(min_replicas=2), model(tensor_parallel_size=4)
+    assert problems([large, small], TWO_OF_FOUR) == []
+    assert problems([small, large], TWO_OF_FOUR) == [
+        "models/lab.yaml: models[1].min_replicas: finds no room beside the models before it: 4 GPUs needed on one host; "
+        "free: gpu-01 3 GPUs, gpu-02 3 GPUs; put it first in the list"
+    ]
+
+
+def test_a_model_that_is_one_too_many_is_told_and_the_free_gpus_that_do_not_help() -> None:
+    three = model(tensor_parallel_size=3, min_replicas=2)
+    assert problems([three, model(), model()], TWO_OF_FOUR) == []
+    assert problems([three, model(tensor_parallel_size=2)], TWO_OF_FOUR) == [
+        "models/lab.yaml: models[1].min_replicas: finds no room beside the models before it: 2 GPUs needed on one host; "
+        "free: gpu-01 1 GPU, gpu-02 1 GPU; all others fit without it"
+    ]
+
+
+def test_a_replica_too_many_is_told_with_the_number_that_fits() -> None:
+    hosts = [gpu_host("gpu-01", 3), gpu_host("gpu-02", 3), gpu_host("gpu-03", 3)]
+    pairs = model(tensor_parallel_size=2, min_replicas=3)
+    assert problems([pairs], hosts) == []
+    assert problems([model(tensor_parallel_size=3), pairs], hosts) == [
+        "models/lab.yaml: models[1].min_replicas: 1 of 3 replicas find no room beside the models before it: 2 GPUs "
+        "needed on one host; free: gpu-02 1 GPU, gpu-03 1 GPU, gpu-01 0 GPUs; min_replicas 2 would fit"
+    ]
+
+
+def test_of_many_models_without_room_the_first_are_named_and_the_rest_counted() -> None:
+    hosts = [gpu_host(f"gpu-{number}", 3) for number in range(14)]
+    found = problems([model(tensor_parallel_size=2)] * 21, hosts)
+    assert len(found) == 6
+    assert found[0].startswith(
+        "models/lab.yaml: models[14].min_replicas: finds no room beside the models before it: 2 GPUs needed on one host; "
+        "free: gpu-0 1 GPU, gpu-1 1 GPU, gpu-2 1 GPU, gpu-3 1 GPU and as much or less on 10 more; "
+    )
+    assert found[-1] == "models/lab.yaml: models: 2 more models find no room"

@@ -1,0 +1,58 @@
+"""`make plan`: what a run would do, and one exit status for scripts; nothing is changed.
+
+    python -m deploy.inputs.make_plan INVENTORY [options of pyinfra]
+
+Exits with 0 when there is nothing to do, with 2 when something would change, with 1 when the plan is impossible or could
+not be made.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+IMPOSSIBLE, CHANGES = 1, 2
+
+
+def main(arguments: Sequence[str]) -> int:
+    if not arguments:
+        print("usage: make plan INVENTORY=inventories/prod.py", file=sys.stderr)
+        return IMPOSSIBLE
+    inventory, *options = arguments
+    with tempfile.TemporaryDirectory(prefix="rayrack-plan-") as directory:
+        file = Path(directory) / "plan.json"
+        command = [str(Path(sys.executable).with_name("pyinfra")), inventory, "deploy/", "--dry", "--json"]
+        command += ["--data", f"plan_file={file}", *options]
+        run = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
+        if not file.exists():
+            return IMPOSSIBLE  # and pyinfra has said why
+        plan = json.loads(file.read_text())
+    operations = changing(run.stdout)
+    for name, hosts in operations:
+        print(f"would change: {name} ({', '.join(hosts)})", file=sys.stderr)
+    return status(plan, run.returncode, operations)
+
+
+def changing(output: str) -> list[tuple[str, list[str]]]:
+    """The operations that would change hosts, from what ``pyinfra --dry --json`` prints. Those that depend on another
+    one's change are not among them."""
+    for line in output.splitlines():
+        if line.startswith('{"plan": '):
+            found = json.loads(line)["plan"]
+            return [(entry["name"], entry["hosts_with_change"]) for entry in found if entry["hosts_with_change"]]
+    return []
+
+
+def status(plan: dict[str, Any], returncode: int, operations: Sequence[object]) -> int:
+    """The exit status of `make plan`. A host that is left out makes pyinfra fail, and the plan goes on without it."""
+    left_out = any(host["left_out"] for host in plan["hosts"])
+    if plan["outcome"] == "impossible" or (returncode != 0 and not left_out):
+        return IMPOSSIBLE
+    return CHANGES if operations or plan["outcome"] != "nothing" else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,142 @@
+"""The plan of a run: what it is made from, and where it is shown. It is the first thing a run does."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+from pyinfra.context import host
+
+from deploy.inputs import gpu_gate, run
+from deploy.inputs.rack import RackHost
+from roles.gateway.config import Gateway
+from roles.planner import build, changes, hardware, host_changes, report
+from roles.planner.facts import HostState, ModelFiles
+from roles.planner.found_model import FoundModel
+from roles.planner.host_changes import DriverInputs, HostFound, HostInputs
+from roles.planner.hub import Hub
+from roles.planner.live_fit import Standing
+from roles.planner.placement import can_run
+from roles.planner.plan import Plan
+from roles.storage.weights import is_hub_id
+
+# By host: what was found there for the plan.
+_found: dict[str, HostFound] = {}
+_files: dict[str, Mapping[str, FoundModel]] = {}
+_shown: list[Plan] = []
+
+
+def stop_if_unreachable() -> None:
+    """As the preflight has it; the plan is shown first, from the inventory and what answered."""
+    try:
+        run.stop_if_unreachable()
+    except run.StopRunError:
+        show()
+        raise
+
+
+def look_at_this_host() -> None:
+    """Read what the plan needs from this host, unless it cannot be deployed to anyway."""
+    this = run.this_host()
+    if run.problems_of(this.name):
+        return
+    inputs = _host_inputs(this)
+    _found[this.name] = host.get_fact(
+        HostState,
+        role=inputs.node.role,
+        health_url=inputs.gateway.health_url if inputs.gateway else None,
+        paths=host_changes.paths(inputs),
+    )
+    capacity = run.capacity_of(this)
+    sources = dict.fromkeys(model.model_source for model in run.rack().models if can_run(model, capacity))
+    if sources:
+        _files[this.name] = host.get_fact(ModelFiles, sources=list(sources), weights_dir=this.settings.weights_dir)
+
+
+def show() -> Plan:
+    """Make the plan, show it on stderr, and write it to ``plan_file``: once, when all hosts have been looked at."""
+    if not _shown:
+        plan = build.plan(_plan_inputs())
+        _shown.append(plan)
+        colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+        click.echo(report.text(plan, colour=colour), err=True, nl=False)
+        if file := run.rack().head.settings.plan_file:
+            _write(plan, Path(file))
+    return _shown[0]
+
+
+def _write(plan: Plan, file: Path) -> None:
+    new = file.with_name(f".{file.name}.new")
+    try:
+        new.write_text(json.dumps(plan.document(), indent=1) + "\n")
+        new.replace(file)
+    except OSError as error:
+        raise run.StopRunError([f"plan_file: {file}: cannot be written: {error.strerror}"]) from None
+
+
+def _plan_inputs() -> build.PlanInputs:
+    rack = run.rack()
+    hosts = [_host_inputs(each) for each in rack.hosts]
+    of_hosts = host_changes.host_changes(hosts, _found)
+    down = host_changes.nodes_down(hosts, of_hosts)
+    head = _found.get(rack.head.name)
+    running = head.models if head else None
+    return build.PlanInputs(
+        hosts=[_plan_host(each) for each in rack.hosts],
+        models=rack.models,
+        source=rack.models_source,
+        found=_found_models(),
+        model_changes=changes.model_changes(rack.models, running, down),
+        host_changes=of_hosts,
+        standing=None if running is None or any(node.is_head for node in down) else _standing(hosts, running),
+    )
+
+
+def _host_inputs(each: RackHost) -> HostInputs:
+    looked_at = run.is_looked_at(each.name)
+    driver = run.driver_plan_of(each.name) if looked_at else None
+    info = run.driver_info_of(each.name) if looked_at else None
+    return HostInputs(
+        name=each.name,
+        node=run.node_of(each),
+        runtime_digest=run.lock_of(each.name).digest if looked_at else "",
+        gateway=Gateway.of(run.gateway_models(), run.gateway_config()) if each.is_head else None,
+        driver=DriverInputs(driver, info, each.settings.allow_reboot) if driver and info else None,
+    )
+
+
+def _plan_host(each: RackHost) -> build.PlanHost:
+    settings = each.settings
+    blocked = each.name in gpu_gate.blocked()
+    return build.PlanHost(
+        host=run.capacity_of(each),
+        is_head=each.is_head,
+        gpu=hardware.gpu(settings.gpu_model, settings.gpu_memory_gib) if settings.ray_gpus else None,
+        left_out="blocked by the health gate" if blocked else None,
+    )
+
+
+def _found_models() -> dict[str, FoundModel]:
+    """By source: what a host has of it, or what the hub says."""
+    hub = Hub(os.environ)
+    found = {}
+    for source in dict.fromkeys(model.model_source for model in run.rack().models):
+        on_hosts = [files[source] for files in _files.values() if source in files]
+        complete = [each for each in on_hosts if each.shape is not None and each.weights is not None]
+        if complete:
+            found[source] = complete[0]
+        elif is_hub_id(source):
+            found[source] = hub.find(source)
+        elif on_hosts:
+            found[source] = on_hosts[0]
+    return found
+
+
+def _standing(hosts: list[HostInputs], running: Mapping[str, changes.RunningModel]) -> Standing | None:
+    """On which host each replica runs; None where Serve does not tell."""
+    names = {each.node.node_ip: each.name for each in hosts}
+    if any(model.replicas is None for model in running.values()):
+        return None
+    return {slug: [names.get(address or "", "") for address in model.replicas or ()] for slug, model in running.items()}

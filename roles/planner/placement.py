@@ -1,0 +1,196 @@
+"""Which host each replica will stand on, decided as Ray 2.60 decides, since Ray never moves a placement group.
+
+Replicas are placed in the order given, one after the other, as Serve makes their placement groups. Where Ray picks any
+of several hosts, all of them are followed: a replica counts as placed only when it is, whichever host Ray picks.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from roles.model_serving.model import Model
+from roles.planner.placement_choice import Choice, choice
+from roles.planner.placement_rack import MOST_STATES, Rack, State, next_states
+from roles.planner.placement_room import UNITS, Bundle, Room, after
+from roles.settings import Settings
+
+# Ray 2.60, ray/llm/_internal/serve/core: a replica is one actor that asks for 1 CPU (LLMServer.get_deployment_options,
+# `ray_actor_options.get("num_cpus", 1)`) and an engine whose every worker asks for 1 CPU when there is no GPU
+# (CPUAccelerator.default_bundles). Routers, proxies and the controller ask for none.
+REPLICA_CPUS = 1
+CPU_WORKER_CPUS = 1
+# What GPUAccelerator.default_bundles asks of the resource that stands for the type.
+ACCELERATOR_SHARE = 0.001
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a host offers Ray. ``num_cpus`` and ``gpu_model`` None: not known, and taken as enough and as any."""
+
+    name: str
+    num_cpus: float | None
+    gpus: int
+    gpu_model: str | None
+    runs_cpu_models: bool = True
+    """It has the runtime `cpu`. The engine of `cuda` finds no device to run on when Ray gives it no GPU."""
+
+    @classmethod
+    def of(cls, name: str, settings: Settings, cpus_found: int | None) -> "Host":
+        """A host as its settings say; ``cpus_found`` is what it has, if anybody has looked."""
+        cpus = settings.num_cpus or cpus_found
+        return cls(name, cpus, settings.ray_gpus, settings.gpu_model, runs_cpu_models=settings.runtime == "cpu")
+
+    @property
+    def room(self) -> Room:
+        """What it offers when it is empty."""
+        cpu = None if self.num_cpus is None else int(self.num_cpus * UNITS)
+        return Room((UNITS,) * self.gpus, cpu, self.gpu_model, runs_cpu_models=self.runs_cpu_models)
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One replica of a model: one placement group. ``one_host``: STRICT_PACK, else PACK."""
+
+    slug: str
+    number: int
+    """From 0."""
+    bundles: tuple[Bundle, ...]
+    one_host: bool
+
+    @property
+    def uses_gpu(self) -> bool:
+        return any(bundle.gpu for bundle in self.bundles)
+
+
+@dataclass(frozen=True)
+class PlacedBundle:
+    """A bundle's host, and what it has of that host's GPUs: (index, share up to 1) each."""
+
+    host: str
+    gpus: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A replica and the host of each of its bundles."""
+
+    replica: Replica
+    bundles: tuple[PlacedBundle, ...]
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(bundle.host for bundle in self.bundles))
+
+
+@dataclass(frozen=True)
+class Free:
+    """What is left on a host: CPUs (None: not known) and, by index, the share of each GPU."""
+
+    cpus: float | None
+    gpus: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the replicas stand, and what may come otherwise."""
+
+    placed: tuple[Placed, ...]
+    """One of the ways it may come; among equal hosts the first of the inventory."""
+    unplaced: tuple[Replica, ...]
+    """Those that find no room in that way."""
+    uncertain: tuple[Replica, ...]
+    """Those that find no room in another, which Ray may take as well, or that were not followed to the end."""
+    misplaced: tuple[tuple[Replica, str], ...]
+    """CPU models, and a host where Ray may start them although its runtime is `cuda`, which cannot run them."""
+    free: Mapping[str, Free] = field(hash=False)
+    """By host, in that one way."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether every replica is placed where it can run, whichever hosts Ray picks among equals."""
+        return not (self.unplaced or self.uncertain or self.misplaced)
+
+
+def bundles_of(model: Model) -> tuple[Bundle, ...]:
+    """What one replica asks of Ray, as serve_app.needs has it: the replica's own CPU joins the first worker's bundle."""
+    workers = model.tensor_parallel_size * model.pipeline_parallel_size
+    if not model.uses_gpu:
+        resources: dict[str, float] = {"CPU": CPU_WORKER_CPUS}
+    else:
+        resources = {"GPU": model.gpus_per_replica if model.share_gpu else 1}
+        if model.accelerator_type is not None:
+            resources[f"accelerator_type:{model.accelerator_type}"] = ACCELERATOR_SHARE
+    first = {**resources, "CPU": resources.get("CPU", 0) + REPLICA_CPUS}
+    return (Bundle.of(first), *[Bundle.of(resources)] * (workers - 1))
+
+
+def replicas_of(model: Model, count: int | None = None) -> tuple[Replica, ...]:
+    """``count`` replicas of a model, or those that always run."""
+    bundles = bundles_of(model)
+    one_host = model.pipeline_parallel_size == 1
+    wanted = model.min_replicas if count is None else count
+    return tuple(Replica(model.slug, number, bundles, one_host) for number in range(wanted))
+
+
+def can_run(model: Model, host: Host) -> bool:
+    """Whether Ray could place a replica, or a worker of its pipeline, on this host, and the engine could run there."""
+    if not (model.uses_gpu or host.runs_cpu_models):
+        return False
+    bundles = bundles_of(model)
+    alone = [bundles] if model.pipeline_parallel_size == 1 else [(bundle,) for bundle in set(bundles)]
+    return any(after(host.room, together) is not None for together in alone)
+
+
+def place(replicas: Sequence[Replica], hosts: Sequence[Host], running: Sequence[Placed] = ()) -> Placement:
+    """Place ``replicas`` in their order on ``hosts``, whose names are unique.
+
+    Args:
+        running: replicas that stand on hosts and stay. Which GPUs they have is not asked: Rack.stand assumes the worst.
+    """
+    rack = Rack([(host.name, _room_as_asked(host, replicas)) for host in hosts])
+    for one in running:
+        rack.stand(one.replica.bundles, [bundle.host for bundle in one.bundles])
+    states: set[State] = {frozenset(rack.rooms.items())}
+    placed: list[Placed] = []
+    unplaced: list[Replica] = []
+    uncertain: dict[Replica, None] = {}
+    misplaced: dict[Replica, str] = {}
+    for replica in replicas:
+        choices = {state: choice(dict(state), replica.bundles, replica.one_host) for state in states}
+        if not all(found.certain for found in choices.values()):
+            uncertain[replica] = None
+        cannot_run = {} if replica.uses_gpu else _wrong_rooms(choices.values())
+        if cannot_run:
+            misplaced[replica] = rack.name_of(cannot_run) or next(h.name for h in hosts if not h.runs_cpu_models)
+        stands = rack.take(choices[frozenset(rack.rooms.items())], replica.bundles)
+        if stands is None:
+            unplaced.append(replica)
+        else:
+            placed.append(Placed(replica, tuple(PlacedBundle(name, gpus) for name, gpus in stands)))
+        states = {following for state, found in choices.items() for following in next_states(state, found)}
+        if len(states) > MOST_STATES:
+            states = {frozenset(rack.rooms.items())}
+            uncertain |= dict.fromkeys(replicas[len(placed) + len(unplaced) :])
+    return Placement(
+        tuple(placed),
+        tuple(unplaced),
+        tuple(replica for replica in uncertain if replica not in set(unplaced)),
+        tuple(misplaced.items()),
+        {name: Free(cpus, gpus) for name, cpus, gpus in rack.free()},
+    )
+
+
+def _room_as_asked(host: Host, replicas: Sequence[Replica]) -> Room:
+    """A host's room without what nobody asks about, so that hosts are alike that are alike to these replicas."""
+    types = {bundle.accelerator_type for replica in replicas for bundle in replica.bundles}
+    types.discard(None)
+    known = host.gpu_model in types or (host.gpu_model is None and types)
+    return host.room._replace(
+        gpu_model=host.gpu_model if known else "",
+        runs_cpu_models=host.runs_cpu_models or all(replica.uses_gpu for replica in replicas),
+    )
+
+
+def _wrong_rooms(choices: Iterable[Choice]) -> dict[Room, None]:
+    """Where these choices may put a CPU model although its engine cannot run there."""
+    steps = (step for found in choices for way in found.ways for step in way)
+    return {step.room: None for step in steps if not step.room.runs_cpu_models}

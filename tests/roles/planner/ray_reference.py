@@ -1,0 +1,166 @@
+"""Ray's own answer: where a real cluster puts placement groups. Runs where Ray 2.60 is installed; imports nothing of ours.
+
+    python ray_reference.py NODES SEED <cases.jsonl >answers.jsonl
+
+A case is ``{"hosts": [[cpus, gpus, type], ...], "groups": [[[bundle, ...], strategy], ...]}``; its answer has for each
+group the host of each bundle, or null where Ray leaves it pending.
+
+One cluster of large nodes serves all cases: each case gives every host a node of its own, at random, and fills that node
+up to what the host is to have left. Ray's scorer and its raylets look at what is available alone, so that a large node
+filled up to a host's size is that host.
+"""
+
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+
+REPORT_S = 0.01
+# Not /tmp/ray, which may be another cluster's; short, as it is part of a socket's path.
+DIRECTORY = tempfile.mkdtemp(prefix="rrr", dir="/tmp")
+os.environ.update(
+    {
+        "RAY_TMPDIR": DIRECTORY,
+        "RAY_gcs_create_placement_group_retry_min_interval_ms": "2",
+        "RAY_gcs_create_placement_group_retry_max_interval_ms": "4",
+        "RAY_raylet_report_resources_period_milliseconds": str(int(REPORT_S * 1000)),
+        "RAY_enable_worker_prestart": "0",
+        "RAY_prestart_worker_first_driver": "0",
+        "RAY_enable_metrics_collection": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "600",
+        "RAY_health_check_timeout_ms": "600000",
+    }
+)
+
+import ray  # noqa: E402
+from ray._private import state  # noqa: E402
+from ray.cluster_utils import Cluster  # noqa: E402
+from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group  # noqa: E402
+
+NODE_CPUS, NODE_GPUS, TYPES = 64, 8, ("H100", "L4")
+# Each attempt of Ray's that a raylet refuses makes the GCS count that host as fuller; after these none is left to try.
+ATTEMPTS = 12
+LIMIT_S = 20
+
+
+def start(nodes):
+    """A head with nothing to offer, and the nodes, each with a resource of its own to name it by."""
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 0,
+            "num_gpus": 0,
+            "resources": {"poke": 1},
+            "object_store_memory": 80 * 2**20,
+            "include_dashboard": False,
+            "include_log_monitor": False,
+        },
+    )
+
+    types = {f"accelerator_type:{kind}": 1 for kind in TYPES}
+    for number in range(nodes):
+        cluster.add_node(
+            wait=False,
+            include_log_monitor=False,
+            num_cpus=NODE_CPUS,
+            num_gpus=NODE_GPUS,
+            object_store_memory=80 * 2**20,
+            resources={f"node{number}": 1, **types},
+        )
+    cluster.wait_for_nodes()
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    return cluster
+
+
+def settle():
+    """Let reports of the raylets that are under way arrive."""
+    time.sleep(3 * REPORT_S)
+
+
+def poke():
+    """Make Ray look at what is pending now and not at its next tick; on the head, whose resources nobody wants."""
+    group = placement_group([{"poke": 0.01}])
+    group.wait(LIMIT_S)
+    remove_placement_group(group)
+
+
+def filler(number, host):
+    cpus, gpus, kind = host or (0, 0, None)
+    taken = {"CPU": NODE_CPUS - cpus, "GPU": NODE_GPUS - gpus, f"node{number}": 0.01}
+    taken |= {f"accelerator_type:{other}": 1 for other in TYPES if other != kind or not gpus}
+    return placement_group([{name: amount for name, amount in taken.items() if amount}], strategy="STRICT_PACK")
+
+
+def placed(group, numbers):
+    """The node of each bundle, or None when Ray has tried often enough."""
+    deadline = time.monotonic() + LIMIT_S
+    while True:
+        table = placement_group_table(group)
+        if table["state"] == "CREATED":
+            return [numbers[table["bundles_to_node_id"][index]] for index in range(len(table["bundles"]))]
+        stats = table["stats"]
+        if stats["scheduling_state"] == "INFEASIBLE" or stats["scheduling_attempt"] >= ATTEMPTS:
+            return None
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"Ray has neither placed a group nor tried often enough: {table}")
+        poke()
+
+
+def answer(case, nodes, numbers, chosen):
+    """Where Ray puts the groups of a case. A group that stays pending is taken away, like a model that did not start."""
+    hosts = dict(zip(chosen.sample(range(nodes), len(case["hosts"])), range(len(case["hosts"])), strict=True))
+    fillers = [filler(number, case["hosts"][hosts[number]] if number in hosts else None) for number in range(nodes)]
+    groups, answers = [], []
+    for each in fillers:
+        if not each.wait(LIMIT_S):
+            raise TimeoutError("a node could not be filled")
+    settle()
+    for bundles, strategy in case["groups"]:
+        group = placement_group(bundles, strategy=strategy)
+        group.wait(0.01)
+        where = placed(group, numbers)
+        answers.append(None if where is None else [hosts[number] for number in where])
+        if where is None:
+            remove_placement_group(group)
+        else:
+            groups.append(group)
+        settle()
+    for each in (*groups, *fillers):
+        remove_placement_group(each)
+    wait_until_empty()
+    return answers
+
+
+def wait_until_empty():
+    deadline = time.monotonic() + LIMIT_S
+    while time.monotonic() < deadline:
+        settle()
+        nodes = state.available_resources_per_node().values()
+        full = [each for each in nodes if each.get("CPU") == NODE_CPUS and each.get("GPU") == NODE_GPUS]
+        if len(full) == len(nodes) - 1:
+            return
+    raise TimeoutError("the groups of a case were not given back")
+
+
+def main():
+    nodes, chosen = int(sys.argv[1]), random.Random(int(sys.argv[2]))
+    cluster = start(nodes)
+    print("up", file=sys.stderr, flush=True)
+    try:
+        numbers = {}
+        for each in ray.nodes():
+            numbers |= {each["NodeID"]: int(name[4:]) for name in each["Resources"] if name[4:].isdigit()}
+        for line in sys.stdin:
+            print(json.dumps(answer(json.loads(line), nodes, numbers, chosen)), flush=True)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+        shutil.rmtree(DIRECTORY, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

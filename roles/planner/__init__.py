@@ -1,0 +1,1 @@
+"""The plan: what will fit, what will restart, before anything changes."""

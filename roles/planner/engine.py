@@ -1,6 +1,6 @@
 """How vLLM 0.29 fills in what a model of the list leaves open. Pure.
 
-vllm/engine/arg_utils.py: `get_batch_defaults` and `_set_default_max_num_seqs_and_batched_tokens_args`. Ray Serve LLM (2.60)
+vllm/engine/arg_utils.py: `get_batch_defaults`, `_set_default_max_num_seqs_and_batched_tokens_args`. Ray Serve LLM 2.60
 starts the engine in the usage context of the OpenAI server.
 """
 

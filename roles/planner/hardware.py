@@ -1,0 +1,107 @@
+"""What GPUs have: memory and compute capability by Ray's name. Pure: no pyinfra, no Ray.
+
+Memory is NVML's total in MiB, as `nvidia-smi` prints it with ECC on; the figures are those that public logs of
+`nvidia-smi` show for each card. Compute capabilities are those of https://developer.nvidia.com/cuda-gpus.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import get_args
+
+from roles.accelerators import GpuModel
+
+MIB = 2**20
+GIB = 2**30
+# CUDA offers less than NVML counts: 81152 of 81920 MiB on an A100, 81080 of 81559 on an H100, 22600 of 23034 on an L4
+# (vLLM's logs print CUDA's number). The largest difference seen stands for all.
+CUDA_RESERVE_MIB = 768
+# How far a declared size may be from a variant's: "24" is how an L4 is sold, and NVML counts 22.5 GiB of it.
+TOLERANCE = 0.08
+
+
+@dataclass(frozen=True)
+class Card:
+    """All GPUs of one name."""
+
+    memory_mib: tuple[int, ...]
+    """NVML's total of each variant sold under this name, the smallest first."""
+    capability: tuple[int, int]
+    """Compute capability, as major and minor."""
+
+
+CARDS: Mapping[GpuModel, Card] = {
+    "A10G": Card((23_028,), (8, 6)),
+    "A100": Card((40_960, 81_920), (8, 0)),
+    "B200": Card((183_359,), (10, 0)),
+    "B300": Card((275_040,), (10, 3)),
+    "GB200": Card((189_471,), (10, 0)),
+    "GB300": Card((284_208,), (10, 3)),
+    "H20": Card((97_871,), (9, 0)),
+    "H100": Card((81_559, 95_830), (9, 0)),  # SXM and PCIe; NVL
+    "H200": Card((143_771,), (9, 0)),
+    "K80": Card((11_441,), (3, 7)),  # two GPUs a card, this is one
+    "L4": Card((23_034,), (8, 9)),
+    "L40S": Card((46_068,), (8, 9)),
+    "P4": Card((7_611,), (6, 1)),
+    "P100": Card((12_198, 16_280), (6, 0)),
+    "RTX-PRO-6000": Card((97_887,), (12, 0)),
+    "T4": Card((15_360,), (7, 5)),
+    "V100": Card((16_384, 32_768), (7, 0)),
+}
+assert set(CARDS) == set(get_args(GpuModel))
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU as the plan counts it."""
+
+    name: str
+    total_bytes: int
+    """What CUDA offers, which is what vLLM takes `gpu_memory_utilization` of."""
+    capability: tuple[int, int] | None
+    """None: not known."""
+    note: str | None = None
+    """What was taken for granted, for the operator to know."""
+
+
+def problem(gpu_model: GpuModel | None, gpu_memory_gib: float | None) -> str | None:
+    """Why these two cannot be true together, or None."""
+    if gpu_model is None or gpu_memory_gib is None or _variant(CARDS[gpu_model], gpu_memory_gib) is not None:
+        return None
+    return (
+        f"no {gpu_model} has {gpu_memory_gib:g} GiB, it has {_sizes(CARDS[gpu_model])}: set one of these, or correct "
+        "gpu_model"
+    )
+
+
+def gpu(gpu_model: GpuModel | None, gpu_memory_gib: float | None) -> Gpu | None:
+    """The GPU that the inventory declares; None when it declares neither name nor size.
+
+    A name with variants and no size is planned with the smallest, and says so. ``gpu_memory_gib`` may be NVML's number
+    or the one the card is sold with. Without a name it is taken as it is.
+    """
+    if gpu_model is None:
+        if gpu_memory_gib is None:
+            return None
+        return Gpu(f"GPU with {gpu_memory_gib:g} GiB", _offered(round(gpu_memory_gib * 1024)), None)
+    card = CARDS[gpu_model]
+    mib, note = card.memory_mib[0], None
+    if gpu_memory_gib is not None:
+        mib = _variant(card, gpu_memory_gib) or round(gpu_memory_gib * 1024)
+    elif len(card.memory_mib) > 1:
+        note = f"{gpu_model} comes with {_sizes(card)}: planned with the smallest; gpu_memory_gib says which it is"
+    return Gpu(f"{gpu_model} with {mib / 1024:.1f} GiB", _offered(mib), card.capability, note)
+
+
+def _variant(card: Card, gib: float) -> int | None:
+    """The variant that was meant by ``gib``."""
+    nearest = min(card.memory_mib, key=lambda mib: abs(mib - gib * 1024))
+    return nearest if abs(nearest - gib * 1024) <= TOLERANCE * nearest else None
+
+
+def _offered(mib: int) -> int:
+    return max(0, mib - CUDA_RESERVE_MIB) * MIB
+
+
+def _sizes(card: Card) -> str:
+    return " or ".join(f"{mib / 1024:.1f}" for mib in card.memory_mib) + " GiB"

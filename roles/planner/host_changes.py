@@ -141,7 +141,8 @@ def _changes(host: HostInputs, found: HostFound | None, token: str | None) -> It
     written = tuple(path for path, digest in digests.items() if found.files.get(path) != digest)
     yield HostChange(host.name, "files", "write" if written else "unchanged", written, seconds=0.0)
     programs = tuple(_changed_programs(found.programs))
-    yield HostChange(host.name, "programs", "install" if programs else "unchanged", programs, seconds=0.0)
+    fresh = programs or not found.programs
+    yield HostChange(host.name, "programs", "install" if fresh else "unchanged", programs, seconds=0.0)
     yield _runtime(host, found)
     yield _node(host, found, digests, token, reboots=reboots)
     if host.gateway is not None:

@@ -5,6 +5,7 @@ It looks at the state and not at what this run changed, so that a run also finis
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from roles.gateway.config import Gateway
 
@@ -40,13 +41,14 @@ def commands(state: State, gateway: Gateway) -> Iterator[str]:
         yield "systemctl daemon-reload"
     if not state.enabled:
         yield f"systemctl enable {UNIT}"
-    verb = _verb(state, gateway)
-    if verb:
-        yield f"systemctl {verb} {UNIT}"
+    needed = verb(state, gateway)
+    if needed:
+        yield f"systemctl {needed} {UNIT}"
         yield _wait_until_loaded(gateway)
 
 
-def _verb(state: State, gateway: Gateway) -> str | None:
+def verb(state: State, gateway: Gateway) -> Literal["restart", "reload"] | None:
+    """What makes the gateway load what the host has on disk; None: nothing need be done."""
     if not state.active:
         return "restart"  # not `start`: that does nothing to a unit that waits to be started again
     # A gateway that does not answer may only be busy: a reload cuts nobody off, a restart would.

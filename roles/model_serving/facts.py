@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from pyinfra.api.facts import FactBase
 
@@ -28,4 +28,24 @@ class ModelUnits(FactBase[dict[str, ModelUnit]]):
 
     def process(self, output: Sequence[str]) -> dict[str, ModelUnit]:
         found: dict[str, ModelUnit] = json.loads("".join(output) or "{}")
+        return found
+
+
+class DescribedModels(FactBase[dict[str, Any] | None]):
+    """Every model that has an env file or a unit on the head, as ``describe`` in host/model_units.py tells of it.
+
+    None: the head's programs are older than this. Nothing before the first deploy.
+    """
+
+    def command(self) -> str:
+        program = "/opt/rayrack/bin/model_units"
+        return f"if [ -x {program} ]; then {program} describe || true; else echo '{{}}'; fi"
+
+    @staticmethod
+    def default() -> None:
+        return None
+
+    def process(self, output: Sequence[str]) -> dict[str, Any] | None:
+        text = "".join(output).strip()
+        found: dict[str, Any] | None = json.loads(text) if text else None
         return found

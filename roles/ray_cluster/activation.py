@@ -3,7 +3,7 @@
 It looks at the state and not at what this run changed, so that a run also finishes one that was interrupted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from roles.ray_cluster.node import Role
@@ -22,6 +22,8 @@ class UnitState:
     file_changed: bool
     """The unit file on disk is newer than what systemd has read."""
     exists: bool
+    start_s: float | None = None
+    """How long its last start took; None: it has not started since the host has, or is starting."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class NodeState:
     units: dict[str, UnitState]
     outdated: tuple[str, ...]
     """The inputs that have changed since the node was started: see ``ray_node outdated``."""
+    applied: Mapping[str, str] | None = None
+    """The digest of each input that the node was started with; None: there is no record of a start."""
 
 
 def commands(state: NodeState, role: Role) -> Iterator[str]:
@@ -44,11 +48,17 @@ def commands(state: NodeState, role: Role) -> Iterator[str]:
     to_enable = [name for name in (unit, TARGET) if not state.units[name].enabled]
     if to_enable:
         yield f"systemctl enable --quiet {' '.join(to_enable)}"
-    if state.outdated or state.units[unit].file_changed or not state.units[unit].active:
+    if restarts(state, role):
         # Not `start`: that does nothing to a unit that waits to be started again.
         yield f"systemctl restart {unit} || {{ {_reason(unit)}; exit 1; }}"
     if not state.units[TARGET].active:
         yield f"systemctl start {TARGET}"
+
+
+def restarts(state: NodeState, role: Role) -> bool:
+    """Whether the node has to be started, or started anew."""
+    unit = state.units[UNITS[role]]
+    return bool(state.outdated) or unit.file_changed or not unit.active
 
 
 def _reason(unit: str) -> str:

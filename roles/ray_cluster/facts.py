@@ -1,6 +1,7 @@
 """What the Ray cluster reads from a host: each fact is one round trip."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 
 from pyinfra.api.facts import FactBase
 
@@ -9,6 +10,10 @@ from roles.ray_cluster.activation import TARGET, UNITS, NodeState, UnitState
 from roles.ray_cluster.node import Role
 
 TOKEN = "/etc/rayrack/secrets/ray.token"  # noqa: S105 - where it stands, not what it is
+
+
+_STARTED, _ACTIVE_SINCE = "InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic"
+_PROPERTIES = ("Id", "LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", _STARTED, _ACTIVE_SINCE)
 
 
 class TokenDigest(FactBase[str | None]):
@@ -27,26 +32,46 @@ class NodeStateFact(FactBase[NodeState]):
     def command(self, role: Role) -> str:
         names = " ".join((*UNITS.values(), TARGET))
         return (
-            f"systemctl show -p Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload {names}; "
+            f"systemctl show -p {','.join(_PROPERTIES)} {names}; "
+            f"cat /run/rayrack/rayrack-{role}.applied.json 2>/dev/null | tr -d '\\n' | sed 's/^/applied /'; echo; "
             f"{BIN}/ray_node outdated {role} | sed 's/^./outdated &/'"
         )
 
     def process(self, output: Iterable[str]) -> NodeState:
         units: dict[str, UnitState] = {}
         outdated = []
+        applied: dict[str, str] | None = None
         block: dict[str, str] = {}
         for line in (*output, ""):
             if line.startswith("outdated "):
                 outdated.append(line.removeprefix("outdated "))
+            elif line.startswith("applied "):
+                applied = _json_object(line.removeprefix("applied "))
             elif line:
                 key, _, value = line.partition("=")
                 block[key] = value
-                if len(block) == 5:
-                    units[block["Id"]] = UnitState(
-                        active=block["ActiveState"] == "active",
-                        enabled=block["UnitFileState"] == "enabled",
-                        file_changed=block["NeedDaemonReload"] == "yes",
-                        exists=block["LoadState"] == "loaded",
-                    )
-                    block = {}
-        return NodeState(units, tuple(outdated))
+            elif block:
+                units[block["Id"]] = UnitState(
+                    active=block["ActiveState"] == "active",
+                    enabled=block["UnitFileState"] == "enabled",
+                    file_changed=block["NeedDaemonReload"] == "yes",
+                    exists=block["LoadState"] == "loaded",
+                    start_s=_start_s(block),
+                )
+                block = {}
+        return NodeState(units, tuple(outdated), applied)
+
+
+def _start_s(shown: Mapping[str, str]) -> float | None:
+    """Seconds from the beginning of a unit's last start to its end; systemd shows microseconds, 0 for never."""
+    began, ended = (int(shown.get(name) or 0) for name in (_STARTED, _ACTIVE_SINCE))
+    return (ended - began) / 1e6 if 0 < began <= ended else None
+
+
+def _json_object(text: str) -> dict[str, str] | None:
+    """None for what a power cut has left of one: the host itself then counts it as no record, too."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

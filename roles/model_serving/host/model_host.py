@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,8 @@ from typing import Any, Literal
 from serve_app import SettingsError
 
 RUN_DIR = Path("/run/rayrack")
+# Survives a reboot; the service user's.
+STATE_DIR = Path("/var/lib/rayrack")
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class ModelHost:
     ray_temp_dir: str
     token: str
     run_dir: Path = RUN_DIR
+    state_dir: Path = STATE_DIR
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "ModelHost":
@@ -102,3 +106,33 @@ def write_record(run_dir: Path, slug: str, record: Record) -> None:
 
 def remove_record(run_dir: Path, slug: str) -> None:
     record_file(run_dir, slug).unlink(missing_ok=True)
+
+
+def _load_file(state_dir: Path, slug: str) -> Path:
+    return state_dir / "load_times" / f"{slug}.json"
+
+
+def write_load(state_dir: Path, slug: str, seconds: float, fields: Mapping[str, Any]) -> None:
+    """Remember how long a model took from its application's PUT to its first answer; ``fields``: what it was then.
+
+    For the next plan only: a disk that is full must not fail a model that serves.
+    """
+    file = _load_file(state_dir, slug)
+    new = file.with_suffix(".new")
+    with suppress(OSError):
+        file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        new.write_text(json.dumps({"seconds": round(seconds, 1), "fields": dict(fields)}))
+        new.replace(file)
+
+
+def read_load(state_dir: Path, slug: str) -> dict[str, Any] | None:
+    """``seconds`` and ``fields`` of the last load; None when there was none, or none that can be read."""
+    try:
+        found = json.loads(_load_file(state_dir, slug).read_text())
+        return {"seconds": float(found["seconds"]), "fields": dict(found["fields"])}
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def remove_load(state_dir: Path, slug: str) -> None:
+    _load_file(state_dir, slug).unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from typing import Any
 import app_state
 import cluster_room
 import serve_app
-from model_host import ModelHost, Record, read_record, remove_record, write_record
+from model_host import ModelHost, Record, read_record, remove_record, write_load, write_record
 from serve_api import Refused, ServeApi, ServeError, Unreachable, request
 from start_queue import StartQueue
 
@@ -98,6 +98,7 @@ class Starter:
         old = tuple(replica["replica_id"] for replica in app_state.replicas(existing, self.slug)) if existing else ()
         if previous is None:
             remove(self.api, self.name, self.say)
+        began = time.monotonic()
         try:
             self._put(self._application(f"{time.time_ns()}"))
             self._follow(deadline, old)
@@ -108,6 +109,7 @@ class Starter:
                 raise
             self._put_back(existing, previous, str(failed))
         else:
+            write_load(self.host.state_dir, self.slug, time.monotonic() - began, self.fields)
             self._record(Record("ready", dict(self.fields)))
 
     def _put_back(self, existing: Mapping[str, Any], previous: dict[str, Any], reason: str) -> None:

@@ -1,10 +1,10 @@
 #!/usr/bin/python3 -EsB
-"""All model units of the head at once, for the deploy: model_units overview | apply SLUG... | wait SLUG...
+"""All model units of the head at once, for the deploy: model_units overview | describe | apply SLUG... | wait SLUG...
 
-``overview`` prints one JSON object that tells the deploy whether there is anything to do. ``apply`` makes the units
-match the env files of the named models, and removes every other one; it waits for removals only. ``wait`` returns when
-every named model is ready or has failed, shows a line per model that is not yet every ten seconds, and exits 1 with one
-line per failure.
+``overview`` prints one JSON object that tells the deploy whether there is anything to do; ``describe`` another, from
+which a plan tells what a run would do to each model, and for how long. ``apply`` makes the units match the env files of
+the named models, and removes every other one; it waits for removals only. ``wait`` returns when every named model is
+ready or has failed, shows a line per model that is not yet every ten seconds, and exits 1 with one line per failure.
 """
 
 import hashlib
@@ -19,10 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import app_state
 import serve_app
-from model_host import RUN_DIR, read_record, remove_record
+from model_host import RUN_DIR, STATE_DIR, ModelHost, read_load, read_record, remove_load, remove_record
+from serve_api import ServeError, request
 
 ENV_DIR = Path("/etc/rayrack/models")
+RAY_ENV_FILES = (Path("/etc/rayrack/ray.env"), Path("/etc/rayrack/ray.override.env"))
+RAY_TOKEN = "/etc/rayrack/secrets/ray.token"  # noqa: S105 - where it stands, not what it is
 POLL_S = 2.0
 REPORT_S = 10.0
 # How long a model may be active with other settings than its files say: as long as a queued reload takes.
@@ -32,6 +36,8 @@ IDLE_LIMIT_S = 30.0
 # TimeoutStopSec= of the unit, and as much again for a queue of them.
 STOP_LIMIT_S = 480.0
 RUN_LIMIT_S = 30.0
+# A plan does without what Serve knows when the dashboard is as slow as this.
+SERVE_LIMIT_S = 5.0
 Step = Literal["none", "start", "reload", "restart"]
 _UNIT = re.compile(r"rayrack-model@(.+)\.service")
 
@@ -125,20 +131,49 @@ def _one(slug: str, unit: Unit, env_dir: Path, run_dir: Path) -> dict[str, Any]:
 
 def needed_step(slug: str, unit: Unit, env_dir: Path, run_dir: Path) -> Step:
     """What makes the unit run with its files' settings. A run that was interrupted is finished by this, too."""
-    if unit.active not in ("active", "activating", "reloading"):
-        return "start"
     record = read_record(run_dir, slug)
     try:
         wanted = serve_app.fields_from(settings(env_dir, slug))
     except serve_app.SettingsError:
-        return "restart"  # and it will say what is wrong with them
-    if record is None:
-        return "restart" if unit.active == "active" else "none"
-    change = serve_app.change(record.fields, wanted)
-    if change.kind == "unchanged":
-        return "none"
-    # A start under way cannot be reloaded, only begun anew.
-    return change.kind if unit.active == "active" else "restart"
+        wanted = None
+    kind = serve_app.needed(unit.active, record.fields if record else None, wanted).kind
+    return "none" if kind == "unchanged" else kind
+
+
+def describe(env_dir: Path = ENV_DIR, run_dir: Path = RUN_DIR, state_dir: Path = STATE_DIR) -> dict[str, Any]:
+    """For each model known on this host: what its files set, what it was started with, how long it last took to load,
+    and on which node each of its replicas is. ``null`` stands for what is not known."""
+    slugs = sorted(known_slugs(env_dir))
+    states = units(slugs)
+    applications = serve_applications()
+    found = {}
+    for slug in slugs:
+        file, record = env_dir / f"{slug}.env", read_record(run_dir, slug)
+        app = applications.get(serve_app.application_name(slug), {}) if applications is not None else None
+        live = [] if app is None else app_state.replicas(app, slug)
+        found[slug] = {
+            "active": states[slug].active,
+            "enabled": states[slug].enabled,
+            "env_sha256": hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None,
+            "env": variables(file),
+            "overrides": variables(env_dir / f"{slug}.override.env"),
+            "applied": record.fields if record else None,
+            "load": read_load(state_dir, slug),
+            "replicas": None if app is None else [each.get("node_ip") for each in live if each["state"] != "STOPPING"],
+        }
+    return found
+
+
+def serve_applications(ray_env: Sequence[Path] = RAY_ENV_FILES, token: str = RAY_TOKEN) -> dict[str, Any] | None:
+    """What Serve runs; None when it cannot be asked."""
+    environ = {name: value for file in ray_env for name, value in variables(file).items()}
+    try:
+        host = ModelHost.from_environ({**environ, "RAY_AUTH_TOKEN_PATH": token})
+        url, headers = f"{host.dashboard_url}/api/serve/applications/", {"Authorization": f"Bearer {host.token}"}
+        found: dict[str, Any] = json.loads(request(url, headers=headers, timeout_s=SERVE_LIMIT_S))["applications"]
+    except (serve_app.SettingsError, ServeError, ValueError, LookupError, TypeError):
+        return None
+    return found
 
 
 def apply(slugs: Sequence[str], env_dir: Path = ENV_DIR, run_dir: Path = RUN_DIR) -> int:
@@ -165,6 +200,7 @@ def _remove(slugs: Sequence[str], env_dir: Path, run_dir: Path) -> None:
         for suffix in ("env", "override.env"):
             (env_dir / f"{slug}.{suffix}").unlink(missing_ok=True)
         remove_record(run_dir, slug)
+        remove_load(STATE_DIR, slug)
         _run("systemctl", "reset-failed", unit_name(slug))  # which says no where there is nothing to forget
     print(f"removed: {', '.join(slugs)}", flush=True)
 
@@ -276,6 +312,9 @@ def main(arguments: list[str]) -> int:
             case ["overview"]:
                 print(json.dumps(overview()))
                 return 0
+            case ["describe"]:
+                print(json.dumps(describe()))
+                return 0
             case ["apply", *slugs]:
                 return apply(slugs)
             case ["wait", *slugs]:
@@ -283,7 +322,7 @@ def main(arguments: list[str]) -> int:
     except SystemctlError as error:
         print(f"model_units: {error}", file=sys.stderr)
         return 1
-    print("usage: model_units overview | apply SLUG... | wait SLUG...", file=sys.stderr)
+    print("usage: model_units overview | describe | apply SLUG... | wait SLUG...", file=sys.stderr)
     return 2
 
 

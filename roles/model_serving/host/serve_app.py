@@ -79,7 +79,7 @@ class SettingsError(Exception):
 class Change:
     """What it takes to get from one set of fields to another, and the fields that need it."""
 
-    kind: Literal["unchanged", "reload", "restart"]
+    kind: Literal["unchanged", "reload", "restart", "start"]
     fields: tuple[str, ...] = ()
 
 
@@ -120,6 +120,23 @@ def change(old: Fields, new: Fields) -> Change:
         return Change("restart", restart)
     reload = tuple(name for name in different if name in IN_PLACE)
     return Change("reload", reload) if reload else Change("unchanged")
+
+
+def needed(active: str, applied: Fields | None, wanted: Fields | None) -> Change:
+    """What makes a model's unit run with ``wanted``; the planner asks this before a run, the run's own step in it.
+
+    ``active`` is systemd's ActiveState; ``applied`` the fields it was started with, None where nothing tells them;
+    ``wanted`` is None where its files are wrong.
+    """
+    if active not in ("active", "activating", "reloading"):
+        return Change("start")
+    if wanted is None:
+        return Change("restart")  # and it will say what is wrong with them
+    if applied is None:
+        return Change("restart" if active == "active" else "unchanged")
+    found = change(applied, wanted)
+    # A start under way cannot be reloaded, only begun anew.
+    return Change("restart", found.fields) if found.kind == "reload" and active != "active" else found
 
 
 def application_name(slug: str) -> str:

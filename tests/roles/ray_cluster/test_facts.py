@@ -1,5 +1,9 @@
+import node_config
+import pytest
+
 from roles.ray_cluster.activation import TARGET, UNITS, UnitState
 from roles.ray_cluster.facts import NodeStateFact, TokenDigest
+from roles.ray_cluster.node import Role
 
 SHOWN = """\
 Id=rayrack-head.service
@@ -40,6 +44,26 @@ def test_inputs_that_have_changed_are_listed() -> None:
 def test_a_node_that_is_starting_is_not_active_yet() -> None:
     state = NodeStateFact().process(SHOWN.replace("ActiveState=active", "ActiveState=activating", 1).splitlines())
     assert not state.units[UNITS["head"]].active
+
+
+def test_the_record_of_a_start_is_read_and_a_broken_one_is_none() -> None:
+    shown = SHOWN.splitlines()
+    assert NodeStateFact().process(shown).applied is None
+    assert NodeStateFact().process([*shown, 'applied { "a": "1"}', "outdated a"]).applied == {"a": "1"}
+    for broken in ("applied {", "applied []"):
+        assert NodeStateFact().process([*shown, broken, ""]).applied is None
+
+
+@pytest.mark.parametrize("role", ["head", "worker"])
+def test_the_record_is_looked_for_where_the_node_writes_it(role: Role) -> None:
+    assert str(node_config.applied_file(role)) in NodeStateFact().command(role)
+
+
+def test_how_long_a_start_took_is_told_when_it_is_over() -> None:
+    began = SHOWN.replace("ActiveState=active", "ActiveState=active\nInactiveExitTimestampMonotonic=5000000", 1)
+    for since, start_s in (("0", None), ("4000000", None), ("17500000", 12.5)):
+        shown = began.replace("ActiveState=active", f"ActiveState=active\nActiveEnterTimestampMonotonic={since}", 1)
+        assert NodeStateFact().process(shown.splitlines()).units[UNITS["head"]].start_s == start_s
 
 
 def test_no_token_has_no_digest() -> None:

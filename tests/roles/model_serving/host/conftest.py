@@ -23,6 +23,7 @@ def host(port: int, run_dir: Path) -> ModelHost:
         ray_temp_dir="/tmp/ray",
         token=TOKEN,
         run_dir=run_dir,
+        state_dir=run_dir / "state",
     )
 
 

@@ -7,7 +7,7 @@ import model_start
 import model_unit
 import pytest
 import systemd
-from model_host import Record, write_record
+from model_host import Record, read_load, remove_load, write_load, write_record
 from start_queue import StartQueue
 
 from tests.roles.model_serving.host.one_unit import NAME, SLUG, UNIT, Unit
@@ -43,6 +43,42 @@ def test_the_status_says_state_replicas_and_requests_and_feeds_the_watchdog(unit
 def test_a_pooling_model_is_warmed_up_with_an_embedding(unit: Unit) -> None:
     unit.started(runner="pooling")
     assert unit.serve.requests == [("/m/tiny-a/v1/embeddings", {"model": SLUG, "input": "Hello"})]
+
+
+def test_how_long_a_model_took_to_load_is_remembered_with_what_it_was(unit: Unit) -> None:
+    assert read_load(unit.host.state_dir, SLUG) is None
+    unit.started(dtype="half")
+    load = read_load(unit.host.state_dir, SLUG)
+    assert load is not None
+    assert 0 <= load["seconds"] < 20
+    assert load["fields"] == unit.fields(dtype="half")
+
+
+def test_a_load_that_failed_or_was_taken_over_leaves_the_last_time_as_it_was(unit: Unit) -> None:
+    unit.started()
+    write_load(unit.host.state_dir, SLUG, 61.26, {})
+    unit.started()
+    assert unit.run(model_source=MISSING) == 78
+    assert read_load(unit.host.state_dir, SLUG) == {"seconds": 61.3, "fields": {}}
+
+
+def test_a_time_that_cannot_be_written_or_read_is_not_known_and_fails_nothing(unit: Unit) -> None:
+    unit.host.state_dir.write_text("a file where the directory should be")
+    unit.started()
+    assert read_load(unit.host.state_dir, SLUG) is None
+    unit.host.state_dir.unlink()
+    write_load(unit.host.state_dir, SLUG, 1, {})
+    (file,) = unit.host.state_dir.rglob("*.json")
+    for broken in ("", "[]", '{"seconds": null, "fields": {}}', '{"seconds": 1}'):
+        file.write_text(broken)
+        assert read_load(unit.host.state_dir, SLUG) is None
+
+
+def test_the_time_of_a_model_that_is_removed_is_forgotten(unit: Unit) -> None:
+    write_load(unit.host.state_dir, SLUG, 1, {})
+    for _ in range(2):
+        remove_load(unit.host.state_dir, SLUG)
+        assert read_load(unit.host.state_dir, SLUG) is None
 
 
 def test_every_replica_gets_a_warm_up_request(unit: Unit) -> None:

@@ -1,16 +1,21 @@
 """All units at once: what each needs, and when one counts as ready or failed."""
 
+import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import model_units
 import pytest
-from model_host import Record, write_record
+import serve_app
+from model_host import Record, write_load, write_record
 from model_units import Unit
 
 from roles.model_serving import env_file
 from roles.model_serving.model import Model
+from roles.planner.changes import RunningModel
+from tests.roles.model_serving.host.recorded_serve import TOKEN, RecordedServe, fixture, serving
 
 MODEL = Model(model_id="tiny-a", accelerator_type="cpu")
 SLUG = MODEL.slug
@@ -164,6 +169,80 @@ def show_then(what: str) -> str:
     return "#!/bin/sh\n[ $1 != list-units ] && [ $1 != list-unit-files ] || exit 0\n" + (
         f"[ $1 = show ] && printf '%s\\n' {' '.join(values)} && exit\n{what}\n"
     )
+
+
+@pytest.fixture
+def dashboard(tmp_path: Path) -> Iterator[RecordedServe]:
+    """Ray's dashboard, and the files by which the head's programs find it."""
+    (tmp_path / "token").write_text(TOKEN)
+    with serving(RecordedServe()) as serve:
+        settings = {"DASHBOARD_PORT": serve.port, "SERVE_HOST": "0.0.0.0", "SERVE_PORT": 1, "SERVE_METRICS_PORT": 1}
+        texts = {"CACHE_DIR": "/cache", "RAY_TEMP_DIR": "/tmp/ray"}
+        lines = [f"RAYRACK_{name}='{json.dumps(value)}'\n" for name, value in {**settings, **texts}.items()]
+        (tmp_path / "ray.env").write_text("".join(lines))
+        yield serve
+
+
+def ask_serve(tmp_path: Path, token: str = "token") -> dict[str, Any] | None:
+    files = (tmp_path / "ray.env", tmp_path / "ray.override.env")
+    return model_units.serve_applications(files, str(tmp_path / token))
+
+
+def test_serve_is_asked_with_the_head_s_own_settings_and_token(dashboard: RecordedServe, tmp_path: Path) -> None:
+    app = serve_app.application(MODEL.model_dump(mode="json"), generation="0", cache_dir="/cache")
+    dashboard.polls_to_run = 0
+    dashboard.put({"applications": [app]})
+    found = ask_serve(tmp_path)
+    assert found is not None
+    assert found["m-tiny-a"]["status"] == "RUNNING"
+
+
+def test_a_serve_that_cannot_be_asked_tells_nothing(dashboard: RecordedServe, tmp_path: Path) -> None:
+    assert ask_serve(tmp_path, "no.token") is None
+    dashboard.dashboard_status = 503
+    assert ask_serve(tmp_path) is None
+    (tmp_path / "ray.env").unlink()
+    assert ask_serve(tmp_path) is None
+
+
+def described(host: Host, systemctl: Path, monkeypatch: pytest.MonkeyPatch, serve: dict[str, Any] | None) -> Any:
+    systemctl.write_text(show_then("exit 1").replace("@a.", f"@{SLUG}.").replace("=inactive", "=active"))
+    monkeypatch.setattr(model_units, "serve_applications", lambda: serve)
+    return model_units.describe(host.env_dir, host.run_dir, host.run_dir / "state")
+
+
+def test_a_model_is_described_by_its_files_its_start_its_load_and_its_nodes(
+    host: Host, systemctl: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.record()
+    host.override("RAYRACK_MAX_REPLICAS=2\n")
+    fields = MODEL.model_dump(mode="json")
+    write_load(host.run_dir / "state", SLUG, 61, fields)
+    app = fixture("running.json")["applications"]["m-tiny-a"]
+    (replica,) = app["deployments"]["LLMServer:tiny-a"]["replicas"]
+    gone = {**replica, "node_ip": "192.0.2.9", "state": "STOPPING"}
+    app["deployments"]["LLMServer:tiny-a"]["replicas"] = [replica, gone]
+    found = described(host, systemctl, monkeypatch, {"m-tiny-a": app})
+    text = env_file.render(MODEL)
+    assert found == {
+        SLUG: {
+            "active": "active",
+            "enabled": False,
+            "env_sha256": hashlib.sha256(text.encode()).hexdigest(),
+            "env": {f"RAYRACK_{name.upper()}": json.dumps(value) for name, value in fields.items()},
+            "overrides": {"RAYRACK_MAX_REPLICAS": "2"},
+            "applied": fields,
+            "load": {"seconds": 61.0, "fields": fields},
+            "replicas": ["192.0.2.2"],
+        }
+    }
+    assert RunningModel.parse(json.loads(json.dumps(found[SLUG]))).replicas == ("192.0.2.2",)
+
+
+def test_what_is_not_known_of_a_model_is_null(host: Host, systemctl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = described(host, systemctl, monkeypatch, None)[SLUG]
+    assert (found["applied"], found["load"], found["replicas"]) == (None, None, None)
+    assert described(host, systemctl, monkeypatch, {})[SLUG]["replicas"] == []
 
 
 def test_a_systemctl_that_fails_is_one_line_and_exit_code_1(systemctl: Path, capfd: pytest.CaptureFixture[str]) -> None:

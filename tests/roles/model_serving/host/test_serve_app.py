@@ -36,6 +36,35 @@ def test_the_fields_survive_their_env_file() -> None:
     assert serve_app.fields_from(environ) == model.model_dump(mode="json")
 
 
+RUNS, DOWN = ("active", "activating", "reloading"), ("inactive", "failed", "deactivating", "maintenance")
+
+
+@pytest.mark.parametrize("active", DOWN)
+def test_a_unit_that_does_not_run_needs_a_start_whatever_its_files_say(active: str) -> None:
+    for applied, wanted in ((fields(), fields()), (None, fields(dtype="half")), (fields(), None)):
+        assert serve_app.needed(active, applied, wanted).kind == "start"
+
+
+@pytest.mark.parametrize("active", RUNS)
+def test_a_unit_that_runs_with_what_its_files_say_needs_nothing(active: str) -> None:
+    assert serve_app.needed(active, fields(), fields()) == serve_app.Change("unchanged")
+
+
+def test_only_a_unit_that_is_up_can_be_reloaded() -> None:
+    more = fields(max_replicas=2)
+    assert serve_app.needed("active", fields(), more) == serve_app.Change("reload", ("max_replicas",))
+    assert serve_app.needed("activating", fields(), more) == serve_app.Change("restart", ("max_replicas",))
+
+
+def test_files_that_are_wrong_restart_a_unit_which_then_says_so() -> None:
+    assert serve_app.needed("active", fields(), None).kind == "restart"
+
+
+def test_a_unit_that_left_no_record_is_restarted_unless_it_is_starting() -> None:
+    assert serve_app.needed("active", None, fields()).kind == "restart"
+    assert serve_app.needed("activating", None, fields()).kind == "unchanged"
+
+
 def test_the_application_is_built_on_the_node_from_one_model_on_a_route_of_its_own() -> None:
     app = application()
     assert app["name"] == "m-org-big-7b"

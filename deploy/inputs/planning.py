@@ -3,15 +3,18 @@
 import json
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 import click
+from pyinfra import logger
 from pyinfra.context import host
 
 from deploy.inputs import gpu_gate, run
 from deploy.inputs.rack import RackHost
 from roles.gateway.config import Gateway
+from roles.model_serving import env_file
 from roles.planner import build, changes, hardware, host_changes, report
 from roles.planner.facts import ModelFiles
 from roles.planner.found_model import FoundModel
@@ -27,6 +30,8 @@ from roles.storage.weights import is_hub_id
 _found: dict[str, HostFound] = {}
 _files: dict[str, Mapping[str, FoundModel]] = {}
 _shown: list[Plan] = []
+# pyinfra reads a deploy file for all hosts at once, and asking the hub lets the others go on.
+_showing = threading.Lock()
 
 
 def stop_if_unreachable() -> None:
@@ -58,13 +63,16 @@ def look_at_this_host() -> None:
 
 def show() -> Plan:
     """Make the plan, show it on stderr, and write it to ``plan_file``: once, when all hosts have been looked at."""
-    if not _shown:
-        plan = build.plan(_plan_inputs())
-        _shown.append(plan)
-        colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-        click.echo(report.text(plan, colour=colour), err=True, nl=False)
-        if file := run.rack().head.settings.plan_file:
-            _write(plan, Path(file))
+    with _showing:
+        if not _shown:
+            plan = build.plan(_plan_inputs())
+            _shown.append(plan)
+            colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+            click.echo("\n" + report.text(plan, colour=colour), err=True)
+            for warning in plan.warnings:
+                logger.warning(f"    warning: {warning}")
+            if file := run.rack().head.settings.plan_file:
+                _write(plan, Path(file))
     return _shown[0]
 
 
@@ -104,18 +112,21 @@ def _host_inputs(each: RackHost) -> HostInputs:
         node=run.node_of(each),
         runtime_digest=run.lock_of(each.name).digest if looked_at else "",
         gateway=Gateway.of(run.gateway_models(), run.gateway_config()) if each.is_head else None,
+        start_order=env_file.start_order(run.rack().models) if each.is_head else None,
         driver=DriverInputs(driver, info, each.settings.allow_reboot) if driver and info else None,
     )
 
 
 def _plan_host(each: RackHost) -> build.PlanHost:
     settings = each.settings
+    gpu = hardware.gpu(settings.gpu_model, settings.gpu_memory_gib) if settings.ray_gpus else None
     blocked = each.name in gpu_gate.blocked()
     return build.PlanHost(
         host=run.capacity_of(each),
         is_head=each.is_head,
-        gpu=hardware.gpu(settings.gpu_model, settings.gpu_memory_gib) if settings.ray_gpus else None,
-        left_out="blocked by the health gate" if blocked else None,
+        gpu=gpu,
+        gpu_memory_gib=(gpu.total_bytes + hardware.CUDA_RESERVE_MIB * hardware.MIB) / hardware.GIB if gpu else None,
+        left_out="its GPUs may not serve (the reasons follow)" if blocked else None,
     )
 
 

@@ -4,9 +4,11 @@ systemd reads the file (EnvironmentFile= in systemd.exec(5)); the model's unit d
 """
 
 import json
+from collections.abc import Sequence
 
 from roles.model_serving.model import Model
 
+START_ORDER = "/etc/rayrack/start-order"
 _HEADER = """\
 # Written by rayrack from the model list; a deploy replaces it. To change one value on this host alone, put its line
 # into {slug}.override.env beside this file and run: systemctl restart rayrack-model@{slug}
@@ -19,6 +21,11 @@ def render(model: Model) -> str:
     return _HEADER.format(slug=model.slug) + "".join(
         f"RAYRACK_{name.upper()}='{quotable(value)}'\n" for name, value in values.items()
     )
+
+
+def start_order(models: Sequence[Model]) -> str:
+    """The text of /etc/rayrack/start-order: slugs in the order in which models start."""
+    return "".join(f"{model.slug}\n" for model in models)
 
 
 def quotable(value: object) -> str:

@@ -74,8 +74,8 @@ def install(*, models: Sequence[Model]) -> None:
     # Read when a model starts, so a change of it touches nothing that runs.
     files.put(
         name="Order in which models start",
-        src=io.StringIO("".join(f"{model.slug}\n" for model in models)),
-        dest="/etc/rayrack/start-order",
+        src=io.StringIO(env_file.start_order(models)),
+        dest=env_file.START_ORDER,
         user="root",
         group="rayrack",
         mode="640",

@@ -8,7 +8,7 @@ from roles.model_serving.model import Model
 from roles.planner import alone, fit, live_fit, memory_fit
 from roles.planner.changes import ModelChange
 from roles.planner.found_model import FoundModel
-from roles.planner.hardware import GIB, Gpu
+from roles.planner.hardware import Gpu
 from roles.planner.host_changes import HostChange
 from roles.planner.placement import Host, Placement
 from roles.planner.placement_room import UNITS
@@ -22,6 +22,8 @@ class PlanHost:
     host: Host
     is_head: bool
     gpu: Gpu | None
+    gpu_memory_gib: float | None = None
+    """As NVML counts it."""
     left_out: str | None = None
     """Why the run goes on without it."""
 
@@ -88,7 +90,7 @@ def _host(each: PlanHost, placement: Placement, inputs: PlanInputs) -> HostPlan:
         name=host.name,
         is_head=each.is_head,
         gpu_model=host.gpu_model,
-        gpu_memory_gib=each.gpu.total_bytes / GIB if each.gpu else None,
+        gpu_memory_gib=each.gpu_memory_gib,
         gpus=tuple(map(tuple, gpus)),
         cpus=host.num_cpus,
         cpus_taken=cpus,

@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from roles.gateway import activation as gateway_activation
 from roles.gateway.config import CONFIG_TEMPLATE, UNIT_TEMPLATE, Gateway
+from roles.model_serving import env_file
 from roles.nvidia_driver import module
 from roles.nvidia_driver.info import DriverInfo
 from roles.nvidia_driver.plan import Plan, complete
@@ -49,12 +50,14 @@ class DriverInputs:
 
 @dataclass(frozen=True)
 class HostInputs:
-    """What this run makes of a host; ``gateway`` is the head's alone."""
+    """What this run makes of a host; ``gateway`` and ``start_order`` are the head's alone."""
 
     name: str
     node: NodeConfig
     runtime_digest: str
     gateway: Gateway | None = None
+    start_order: str | None = None
+    """As ``env_file.start_order`` renders it."""
     driver: DriverInputs | None = None
     """None: it has no GPU, or its driver is left alone."""
 
@@ -260,6 +263,8 @@ def _rendered_files(host: HostInputs) -> dict[str, str]:
     if host.node.role == "head":
         template = f"templates/model_serving/etc/systemd/system/{MODEL_UNIT}.j2"
         files[f"{activation.UNIT_DIR}/{MODEL_UNIT}"] = rendered(template)
+    if host.start_order is not None:
+        files[env_file.START_ORDER] = host.start_order
     if host.gateway is not None:
         files[gateway_activation.CONFIG] = rendered(CONFIG_TEMPLATE, gateway=host.gateway)
         files[f"{activation.UNIT_DIR}/{gateway_activation.UNIT}"] = rendered(UNIT_TEMPLATE, gateway=host.gateway)

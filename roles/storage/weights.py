@@ -7,8 +7,8 @@ A model with a hub id is downloaded by every host that one of its replicas runs 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from roles.planner.placement import Host, can_run
 from roles.model_serving.model import Model
+from roles.planner.placement import Host, can_run
 
 # `weights_gib` is mostly a rounded number from the hub's page: with this share of it on the disk, all of it is there.
 COMPLETE = 0.9

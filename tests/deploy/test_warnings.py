@@ -5,6 +5,9 @@ from pyinfra.api.inventory import Inventory
 
 from deploy.inputs import run
 from deploy.inputs.rack import load_rack
+from roles.planner.plan import Plan
+
+NOTHING = Plan((), (), (), ())
 
 
 @pytest.fixture
@@ -22,7 +25,7 @@ def test_a_warning_is_shown_once_and_the_run_goes_on(
     monkeypatch.setattr(run, "_warnings", {"gpu-01": ["gpu-01: /tmp/ray: on the root file system"]})
     monkeypatch.setattr(run, "_problems", {})
     for _ in range(2):  # the deploy file is read for each host
-        run.stop_on_problems()
+        run.stop_on_problems(NOTHING)
     assert [record.getMessage() for record in shown.records] == [
         "    warning: gpu-01: /tmp/ray: on the root file system"
     ]
@@ -34,5 +37,5 @@ def test_a_run_that_stops_shows_its_warnings_too(
     monkeypatch.setattr(run, "_warnings", {"gpu-01": ["a warning"]})
     monkeypatch.setattr(run, "_problems", {"gpu-01": ["a problem"]})
     with pytest.raises(run.StopRunError, match="a problem"):
-        run.stop_on_problems()
+        run.stop_on_problems(NOTHING)
     assert [record.getMessage() for record in shown.records] == ["    warning: a warning"]

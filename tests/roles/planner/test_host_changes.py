@@ -45,7 +45,7 @@ def node(role: Role, **settings: Any) -> NodeConfig:
     )
 
 
-HEAD = HostInputs("gpu-01", node("head"), DIGEST, GATEWAY)
+HEAD = HostInputs("gpu-01", node("head"), DIGEST, GATEWAY, start_order="")
 WORKER = HostInputs("gpu-02", node("worker"), DIGEST)
 
 

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roles.planner.placement import Host
 from roles.model_serving.model import Model
+from roles.planner.placement import Host
 from roles.storage.weights import GIB, cache_name, needed
 
 HOST = Host("gpu-01", 64, 8, "H100")

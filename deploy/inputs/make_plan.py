@@ -2,8 +2,8 @@
 
     python -m deploy.inputs.make_plan INVENTORY [options of pyinfra]
 
-Exits with 0 when there is nothing to do, with 2 when something would change, with 1 when the plan is impossible or could
-not be made.
+Exits with 0 when there is nothing to do, with 2 when something would change, with 1 when the plan is impossible or
+could not be made.
 """
 
 import json
@@ -22,10 +22,16 @@ def main(arguments: Sequence[str]) -> int:
         print("usage: make plan INVENTORY=inventories/prod.py", file=sys.stderr)
         return IMPOSSIBLE
     inventory, *options = arguments
+    pyinfra = Path(sys.executable).with_name("pyinfra")
+    if not pyinfra.exists():
+        print(f"make plan: {sys.executable} has no pyinfra: install it as README.md says", file=sys.stderr)
+        return IMPOSSIBLE
     with tempfile.TemporaryDirectory(prefix="rayrack-plan-") as directory:
-        file = Path(directory) / "plan.json"
-        command = [str(Path(sys.executable).with_name("pyinfra")), inventory, "deploy/", "--dry", "--json"]
-        command += ["--data", f"plan_file={file}", *options]
+        own = [option.partition("=")[2] for option in options if option.startswith("plan_file=")]
+        file = Path(own[-1] if own else f"{directory}/plan.json")
+        file.unlink(missing_ok=True)
+        command = [str(pyinfra), inventory, "deploy/", "--dry", "--json"]
+        command += [*options, "--data", f"plan_file={file}"]
         run = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
         if not file.exists():
             return IMPOSSIBLE  # and pyinfra has said why

@@ -56,7 +56,7 @@ def warnings(index: int, found: Sequence[OnGpus], source: Source) -> Iterator[st
     yield from (f"{source.where(('models', index))}: {note}" for note in notes)
 
 
-def shown(model: Model, found: Sequence[OnGpus], told: FoundModel) -> tuple[MemoryPlan | None, str | None]:
+def shown(found: Sequence[OnGpus], told: FoundModel) -> tuple[MemoryPlan | None, str | None]:
     """The kind of GPU with the least room, or why nothing is known."""
     known = [plan for each in found if (plan := _plan(each.memory)) is not None]
     if known:

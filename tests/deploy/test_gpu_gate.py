@@ -39,15 +39,10 @@ def facts(document: str) -> dict[str, Any]:
     }
 
 
-def run(
-    directory: Path,
-    documents: Mapping[str, str],
-    *arguments: str,
-    replicas: int = 1,
-    data: Mapping[str, Any] | None = None,
-    confirmed: bool = True,
-) -> subprocess.CompletedProcess[str]:
-    """The gate's part of a deploy; the first of ``documents`` is the head's. Each host has two H100s."""
+def inventory(
+    directory: Path, documents: Mapping[str, str], *, replicas: int = 1, data: Mapping[str, Any] | None = None
+) -> Path:
+    """Hosts with two H100s each; the first of ``documents`` is the head's. models.yaml beside it has one model."""
     hosts = [
         (
             f"@fake/{name}",
@@ -62,16 +57,29 @@ def run(
         for number, (name, text) in enumerate(documents.items(), start=1)
     ]
     common = {"fake_delay": 0, "fake_delay_jitter": 0}
-    (directory / "inventory.py").write_text(
+    file = directory / "inventory.py"
+    file.write_text(
         f"head = {pprint.pformat(hosts[:1])}\nworkers = {pprint.pformat(hosts[1:])}\n"
         f"rack = ({[name for name, _ in hosts]}, {common})\n"
     )
-    models = directory / "models.yaml"
-    models.write_text(
+    (directory / "models.yaml").write_text(
         f"models: [{{model_id: a, tensor_parallel_size: 2, min_replicas: {replicas}, max_replicas: {replicas}}}]"
     )
+    return file
+
+
+def run(
+    directory: Path,
+    documents: Mapping[str, str],
+    *arguments: str,
+    replicas: int = 1,
+    data: Mapping[str, Any] | None = None,
+    confirmed: bool = True,
+) -> subprocess.CompletedProcess[str]:
+    """The gate's part of a deploy."""
+    file = inventory(directory, documents, replicas=replicas, data=data)
     deploys = [f"deploy/{name}.py" for name in ("00_preflight", "05_verdict", "16_gpu_health")]
-    command = [program("pyinfra"), str(directory / "inventory.py"), *deploys, "--data", f"models_file={models}"]
+    command = [program("pyinfra"), str(file), *deploys, "--data", f"models_file={directory / 'models.yaml'}"]
     command += ["-y"] if confirmed else []
     clean = {name: value for name, value in os.environ.items() if name not in ("MODELS_CONFIG", "MODEL_ID")}
     result = subprocess.run(

@@ -226,8 +226,8 @@ def test_a_list_that_ray_would_scatter_is_told_which_order_fits() -> None:
     small, large = model(min_replicas=2), model(tensor_parallel_size=4)
     assert problems([large, small], TWO_OF_FOUR) == []
     assert problems([small, large], TWO_OF_FOUR) == [
-        "models/lab.yaml: models[1].min_replicas: finds no room beside the models before it: 4 GPUs needed on one host; "
-        "free: gpu-01 3 GPUs, gpu-02 3 GPUs; put it first in the list"
+        "models/lab.yaml: models[1].min_replicas: finds no room beside the models before it: 4 GPUs needed on one "
+        "host; free: gpu-01 3 GPUs, gpu-02 3 GPUs; put it first in the list"
     ]
 
 
@@ -235,8 +235,8 @@ def test_a_model_that_is_one_too_many_is_told_and_the_free_gpus_that_do_not_help
     three = model(tensor_parallel_size=3, min_replicas=2)
     assert problems([three, model(), model()], TWO_OF_FOUR) == []
     assert problems([three, model(tensor_parallel_size=2)], TWO_OF_FOUR) == [
-        "models/lab.yaml: models[1].min_replicas: finds no room beside the models before it: 2 GPUs needed on one host; "
-        "free: gpu-01 1 GPU, gpu-02 1 GPU; all others fit without it"
+        "models/lab.yaml: models[1].min_replicas: finds no room beside the models before it: 2 GPUs needed on one "
+        "host; free: gpu-01 1 GPU, gpu-02 1 GPU; all others fit without it"
     ]
 
 
@@ -255,7 +255,7 @@ def test_of_many_models_without_room_the_first_are_named_and_the_rest_counted() 
     found = problems([model(tensor_parallel_size=2)] * 21, hosts)
     assert len(found) == 6
     assert found[0].startswith(
-        "models/lab.yaml: models[14].min_replicas: finds no room beside the models before it: 2 GPUs needed on one host; "
-        "free: gpu-0 1 GPU, gpu-1 1 GPU, gpu-2 1 GPU, gpu-3 1 GPU and as much or less on 10 more; "
+        "models/lab.yaml: models[14].min_replicas: finds no room beside the models before it: 2 GPUs needed on one "
+        "host; free: gpu-0 1 GPU, gpu-1 1 GPU, gpu-2 1 GPU, gpu-3 1 GPU and as much or less on 10 more; "
     )
     assert found[-1] == "models/lab.yaml: models: 2 more models find no room"

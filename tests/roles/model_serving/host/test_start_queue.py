@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,10 +15,9 @@ LIMIT_S = 10.0
 
 
 @pytest.fixture(autouse=True)
-def _in_no_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start_queue, "POLL_S", 0.005)
     monkeypatch.setattr(start_queue, "GATHER_S", 0.1)
-    yield
 
 
 def queue(directory: Path, slug: str, order: Sequence[str] = ("first", "second", "third")) -> StartQueue:
@@ -28,7 +27,7 @@ def queue(directory: Path, slug: str, order: Sequence[str] = ("first", "second",
 
 
 def started(directory: Path, arrivals: Sequence[str], order: Sequence[str] = ("first", "second", "third")) -> list[str]:
-    """The order in which models had their turn that arrived in the order of ``arrivals``, one shortly after the other."""
+    """The order in which models had their turn that arrived shortly after each other, as ``arrivals`` has them."""
     done: list[str] = []
 
     def start(slug: str) -> None:

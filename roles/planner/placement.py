@@ -111,7 +111,7 @@ class Placement:
 
 
 def bundles_of(model: Model) -> tuple[Bundle, ...]:
-    """What one replica asks of Ray, as serve_app.needs has it: the replica's own CPU joins the first worker's bundle."""
+    """What one replica asks of Ray, as serve_app.needs has it: its own CPU joins the first worker's bundle."""
     workers = model.tensor_parallel_size * model.pipeline_parallel_size
     if not model.uses_gpu:
         resources: dict[str, float] = {"CPU": CPU_WORKER_CPUS}
@@ -149,27 +149,29 @@ def place(replicas: Sequence[Replica], hosts: Sequence[Host], running: Sequence[
     rack = Rack([(host.name, _room_as_asked(host, replicas)) for host in hosts])
     for one in running:
         rack.stand(one.replica.bundles, [bundle.host for bundle in one.bundles])
-    states: set[State] = {frozenset(rack.rooms.items())}
+    states: set[State] = {rack.state}
+    followed = True
     placed: list[Placed] = []
     unplaced: list[Replica] = []
     uncertain: dict[Replica, None] = {}
     misplaced: dict[Replica, str] = {}
     for replica in replicas:
         choices = {state: choice(dict(state), replica.bundles, replica.one_host) for state in states}
-        if not all(found.certain for found in choices.values()):
+        if not followed or not all(found.certain for found in choices.values()):
             uncertain[replica] = None
         cannot_run = {} if replica.uses_gpu else _wrong_rooms(choices.values())
         if cannot_run:
             misplaced[replica] = rack.name_of(cannot_run) or next(h.name for h in hosts if not h.runs_cpu_models)
-        stands = rack.take(choices[frozenset(rack.rooms.items())], replica.bundles)
+        stands = rack.take(choices[rack.state], replica.bundles)
         if stands is None:
             unplaced.append(replica)
         else:
             placed.append(Placed(replica, tuple(PlacedBundle(name, gpus) for name, gpus in stands)))
-        states = {following for state, found in choices.items() for following in next_states(state, found)}
-        if len(states) > MOST_STATES:
-            states = {frozenset(rack.rooms.items())}
-            uncertain |= dict.fromkeys(replicas[len(placed) + len(unplaced) :])
+        if followed:
+            states = {following for state, found in choices.items() for following in next_states(state, found)}
+            followed = len(states) <= MOST_STATES
+        if not followed:
+            states = {rack.state}
     return Placement(
         tuple(placed),
         tuple(unplaced),

@@ -52,6 +52,10 @@ class Rack:
     def state(self) -> State:
         return frozenset((room, len(indexes)) for room, indexes in self._alike.items())
 
+    @property
+    def all_rooms(self) -> list[Room]:
+        return list(self._rooms)
+
     def name_of(self, rooms: Iterable[Room]) -> str | None:
         """The first host with one of these rooms, in this way."""
         found = [self._alike[room][0] for room in rooms if room in self._alike]

@@ -6,8 +6,8 @@ A case is ``{"hosts": [[cpus, gpus, type], ...], "groups": [[[bundle, ...], stra
 group the host of each bundle, or null where Ray leaves it pending.
 
 One cluster of large nodes serves all cases: each case gives every host a node of its own, at random, and fills that
-node up to what the host is to have left. Ray's scorer and its raylets look at what is available alone, so that a large node
-filled up to a host's size is that host.
+node up to what the host is to have left. Ray's scorer and its raylets look at what is available alone, so that a large
+node filled up to a host's size is that host.
 """
 
 import json

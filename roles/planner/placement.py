@@ -11,6 +11,7 @@ from roles.model_serving.model import Model
 from roles.planner.placement_choice import Choice, choice
 from roles.planner.placement_rack import MOST_STATES, Rack, State, next_states
 from roles.planner.placement_room import UNITS, Bundle, Room, after
+from roles.planner.placement_slack import Slack
 from roles.settings import Settings
 
 # Ray 2.60, ray/llm/_internal/serve/core: a replica is one actor that asks for 1 CPU (LLMServer.get_deployment_options,
@@ -98,9 +99,11 @@ class Placement:
     unplaced: tuple[Replica, ...]
     """Those that find no room in that way."""
     uncertain: tuple[Replica, ...]
-    """Those that find no room in another, which Ray may take as well, or that were not followed to the end."""
+    """Those that may find no room in another, which Ray may take as well."""
     misplaced: tuple[tuple[Replica, str], ...]
     """CPU models, and a host where Ray may start them although its runtime is `cuda`, which cannot run them."""
+    followed: bool
+    """Whether all ways were followed. If not, a replica may be uncertain only because nothing proves that it has room."""
     free: Mapping[str, Free] = field(hash=False)
     """By host, in that one way."""
 
@@ -111,7 +114,7 @@ class Placement:
 
 
 def bundles_of(model: Model) -> tuple[Bundle, ...]:
-    """What one replica asks of Ray, as serve_app.needs has it: the replica's own CPU joins the first worker's bundle."""
+    """What one replica asks of Ray, as serve_app.needs has it: its own CPU joins the first worker's bundle."""
     workers = model.tensor_parallel_size * model.pipeline_parallel_size
     if not model.uses_gpu:
         resources: dict[str, float] = {"CPU": CPU_WORKER_CPUS}
@@ -149,32 +152,38 @@ def place(replicas: Sequence[Replica], hosts: Sequence[Host], running: Sequence[
     rack = Rack([(host.name, _room_as_asked(host, replicas)) for host in hosts])
     for one in running:
         rack.stand(one.replica.bundles, [bundle.host for bundle in one.bundles])
-    states: set[State] = {frozenset(rack.rooms.items())}
+    states: set[State] = {rack.state}
+    slack = Slack(rack.all_rooms)
+    followed = True
     placed: list[Placed] = []
     unplaced: list[Replica] = []
     uncertain: dict[Replica, None] = {}
     misplaced: dict[Replica, str] = {}
     for replica in replicas:
         choices = {state: choice(dict(state), replica.bundles, replica.one_host) for state in states}
-        if not all(found.certain for found in choices.values()):
+        followed_to_room = followed and all(found.certain for found in choices.values())
+        if not (followed_to_room or slack.proves(replica.bundles, replica.one_host)):
             uncertain[replica] = None
+        slack.add(replica.bundles)
         cannot_run = {} if replica.uses_gpu else _wrong_rooms(choices.values())
         if cannot_run:
             misplaced[replica] = rack.name_of(cannot_run) or next(h.name for h in hosts if not h.runs_cpu_models)
-        stands = rack.take(choices[frozenset(rack.rooms.items())], replica.bundles)
+        stands = rack.take(choices[rack.state], replica.bundles)
         if stands is None:
             unplaced.append(replica)
         else:
             placed.append(Placed(replica, tuple(PlacedBundle(name, gpus) for name, gpus in stands)))
-        states = {following for state, found in choices.items() for following in next_states(state, found)}
-        if len(states) > MOST_STATES:
-            states = {frozenset(rack.rooms.items())}
-            uncertain |= dict.fromkeys(replicas[len(placed) + len(unplaced) :])
+        if followed:
+            states = {following for state, found in choices.items() for following in next_states(state, found)}
+            followed = len(states) <= MOST_STATES
+        if not followed:
+            states = {rack.state}
     return Placement(
         tuple(placed),
         tuple(unplaced),
         tuple(replica for replica in uncertain if replica not in set(unplaced)),
         tuple(misplaced.items()),
+        followed,
         {name: Free(cpus, gpus) for name, cpus, gpus in rack.free()},
     )
 

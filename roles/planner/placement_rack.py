@@ -11,7 +11,7 @@ State = frozenset[tuple[Room, int]]
 """How many hosts have each room left: all that Ray's further choices depend on."""
 
 MOST_STATES = 200
-"""So many states are followed at once. Hosts that are alike keep it at one; unlike hosts that Ray ranks equal add up."""
+"""So many are followed at once. Hosts that are alike keep it at one; unlike hosts that Ray ranks equal add to it."""
 
 Gpus = tuple[tuple[int, float], ...]
 """Index and share of each GPU."""
@@ -49,8 +49,12 @@ class Rack:
             self._alike.setdefault(room, []).append(index)
 
     @property
-    def rooms(self) -> dict[Room, int]:
-        return {room: len(indexes) for room, indexes in self._alike.items()}
+    def state(self) -> State:
+        return frozenset((room, len(indexes)) for room, indexes in self._alike.items())
+
+    @property
+    def all_rooms(self) -> list[Room]:
+        return list(self._rooms)
 
     def name_of(self, rooms: Iterable[Room]) -> str | None:
         """The first host with one of these rooms, in this way."""

@@ -1,13 +1,13 @@
-"""Ray's own answer: where a real cluster puts placement groups. Runs where Ray 2.60 is installed; imports nothing of ours.
+"""Ray's own answer: where a real cluster puts placement groups. Runs where Ray 2.60 is; imports nothing of ours.
 
     python ray_reference.py NODES SEED <cases.jsonl >answers.jsonl
 
 A case is ``{"hosts": [[cpus, gpus, type], ...], "groups": [[[bundle, ...], strategy], ...]}``; its answer has for each
 group the host of each bundle, or null where Ray leaves it pending.
 
-One cluster of large nodes serves all cases: each case gives every host a node of its own, at random, and fills that node
-up to what the host is to have left. Ray's scorer and its raylets look at what is available alone, so that a large node
-filled up to a host's size is that host.
+One cluster of large nodes serves all cases: each case gives every host a node of its own, at random, and fills that
+node up to what the host is to have left. Ray's scorer and its raylets look at what is available alone, so that a large
+node filled up to a host's size is that host.
 """
 
 import json
@@ -111,7 +111,7 @@ def placed(group, numbers):
 
 
 def answer(case, nodes, numbers, chosen):
-    """Where Ray puts the groups of a case. A group that stays pending is taken away, like a model that did not start."""
+    """Where Ray puts the groups of a case. One that stays pending is taken away, like a model that did not start."""
     hosts = dict(zip(chosen.sample(range(nodes), len(case["hosts"])), range(len(case["hosts"])), strict=True))
     fillers = [filler(number, case["hosts"][hosts[number]] if number in hosts else None) for number in range(nodes)]
     groups, answers = [], []
@@ -152,8 +152,10 @@ def main():
     print("up", file=sys.stderr, flush=True)
     try:
         numbers = {}
-        for each in ray.nodes():
-            numbers |= {each["NodeID"]: int(name[4:]) for name in each["Resources"] if name[4:].isdigit()}
+        for node in ray.nodes():
+            for name in node["Resources"]:
+                if name.removeprefix("node").isdigit():
+                    numbers[node["NodeID"]] = int(name.removeprefix("node"))
         for line in sys.stdin:
             print(json.dumps(answer(json.loads(line), nodes, numbers, chosen)), flush=True)
     finally:

@@ -6,6 +6,8 @@ slow without a network: the first question that nobody answers is the last one o
 
 import http.client
 import os
+import socket
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -14,7 +16,7 @@ from collections.abc import Mapping
 
 from roles.errors import InputError
 from roles.planner import model_config, safetensors
-from roles.planner.facts import FoundModel
+from roles.planner.found_model import FoundModel
 from roles.planner.model_config import ModelShape
 from roles.planner.safetensors import Weights
 
@@ -41,6 +43,7 @@ class Hub:
         self._endpoint = environ.get("HF_ENDPOINT", "").rstrip("/") or ENDPOINT
         self._token = environ.get("HF_TOKEN", "").strip()
         self._gave_up: str | None = None
+        self._is_resolved = False
         if environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
             self._gave_up = "the hub was not asked: HF_HUB_OFFLINE is set"
         elif urllib.parse.urlsplit(self._endpoint).scheme not in ("http", "https"):
@@ -91,6 +94,7 @@ class Hub:
             # Unredirected: the hub sends some files from elsewhere, which must not see the token.
             request.add_unredirected_header("Authorization", f"Bearer {self._token}")
         try:
+            self._resolve_once()
             with self._opener.open(request, timeout=TIMEOUT_S) as answer:
                 return _read(answer, limit, hub_id)
         except urllib.error.HTTPError as error:
@@ -107,6 +111,32 @@ class Hub:
             cause = getattr(error, "reason", error)
             self._gave_up = f"the hub at {self._endpoint} cannot be reached ({cause or type(error).__name__})"
         raise Unreachable(self._gave_up)
+
+    def _resolve_once(self) -> None:
+        """Look the name up before the first question: a resolver without a network may take half a minute, and no
+        timeout of a socket ends it."""
+        parts = urllib.parse.urlsplit(self._endpoint)
+        host = parts.hostname or ""
+        if self._is_resolved or (parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host)):
+            return
+        failed: list[OSError] = []
+        thread = threading.Thread(target=_look_up, args=(host, failed), daemon=True)
+        thread.start()
+        thread.join(TIMEOUT_S)
+        if thread.is_alive():
+            raise TimeoutError(f"no answer for its name within {TIMEOUT_S:g} s")
+        if failed:
+            raise failed[0]
+        self._is_resolved = True
+
+
+def _look_up(host: str, failed: list[OSError]) -> None:
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError as error:
+        failed.append(error)
+    except UnicodeError:
+        failed.append(OSError("its name is none"))
 
 
 class _WebOnly(urllib.request.HTTPRedirectHandler):

@@ -292,7 +292,15 @@ def disagreements(rack: DeployedRack, each: Round, document: object, directory: 
     reloaded = told.of(rack.head, "gateway").kind == "reload"
     if reloaded is (gateway_config(again, rack.head) == gateway_config(told, rack.head)):
         wrong.append(f"{told.of(rack.head, 'gateway')}: the gateway's configuration says otherwise")
+    wrong += [f"{change}: its load was not measured" for change in told.models if unmeasured(again, change, after)]
     return [*wrong, *(f"still to be done after the deploy: {change}" for change in again.pending)]
+
+
+def unmeasured(again: Plan, change: ModelChange, after: Mapping[str, set[str]]) -> bool:
+    """Whether a model that its unit has started has no time by which the next plan could tell how long that takes."""
+    started = change.kind == "start" or (change.kind == "restart" and change.fields)
+    found = next(found.models for found in again.found.values() if found and found.models is not None)
+    return bool(started and after.get(change.slug)) and found[change.slug].load is None
 
 
 def gateway_config(told: Plan, head: str) -> str | None:

@@ -191,6 +191,8 @@ def _node(
     host: HostInputs, found: HostFound, digests: Mapping[str, str], token: str | None, *, reboots: bool
 ) -> HostChange:
     unit = host.node.unit
+    if unit not in found.node.units:
+        return HostChange(host.name, "node", "unknown", why="systemd did not answer")
     shown = found.node.units[unit]
     wanted = _node_inputs(host, found, digests, token)
     outdated = tuple(_outdated(found.node, wanted))

@@ -33,8 +33,12 @@ class HostState(FactBase[HostFound]):
         }
         if health_url is not None:
             parts |= {"gateway": GatewayState().command(health_url), "models": DescribedModels().command()}
-        # An empty line first: what a gateway says of itself ends without a newline.
-        return " ".join(f"echo; echo '{_PART}{name}'; {command};" for name, command in parts.items()) + " true"
+        # Side by side: two of them start a Python, which is most of the time that all of this takes. An empty line
+        # before each: what a gateway says of itself ends without a newline.
+        started = " ".join(f"{{ {command}; }} >$parts/{name} &" for name, command in parts.items())
+        show = f'echo; echo "{_PART}$part"; cat $parts/$part'
+        shown = f"for part in {' '.join(parts)}; do {show}; done; rm -rf $parts"
+        return f"parts=$(mktemp -d) && {{ {started} wait; {shown}; }}"
 
     def process(self, output: Iterable[str]) -> HostFound:
         parts: dict[str, list[str]] = {}

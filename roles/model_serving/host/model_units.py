@@ -22,7 +22,6 @@ from typing import Any, Literal
 import app_state
 import serve_app
 from model_host import RUN_DIR, STATE_DIR, ModelHost, read_load, read_record, remove_load, remove_record
-from serve_api import ServeError, request
 
 ENV_DIR = Path("/etc/rayrack/models")
 RAY_ENV_FILES = (Path("/etc/rayrack/ray.env"), Path("/etc/rayrack/ray.override.env"))
@@ -166,12 +165,16 @@ def describe(env_dir: Path = ENV_DIR, run_dir: Path = RUN_DIR, state_dir: Path =
 
 def serve_applications(ray_env: Sequence[Path] = RAY_ENV_FILES, token: str = RAY_TOKEN) -> dict[str, Any] | None:
     """What Serve runs; None when it cannot be asked."""
+    import serve_api  # most of the time that `overview` would take, and only this needs it
+
     environ = {name: value for file in ray_env for name, value in variables(file).items()}
     try:
         host = ModelHost.from_environ({**environ, "RAY_AUTH_TOKEN_PATH": token})
         url, headers = f"{host.dashboard_url}/api/serve/applications/", {"Authorization": f"Bearer {host.token}"}
-        found: dict[str, Any] = json.loads(request(url, headers=headers, timeout_s=SERVE_LIMIT_S))["applications"]
-    except (serve_app.SettingsError, ServeError, ValueError, LookupError, TypeError):
+        found: dict[str, Any] = json.loads(serve_api.request(url, headers=headers, timeout_s=SERVE_LIMIT_S))[
+            "applications"
+        ]
+    except (serve_app.SettingsError, serve_api.ServeError, ValueError, LookupError, TypeError):
         return None
     return found
 

@@ -103,6 +103,10 @@ def test_a_host_that_was_not_looked_at_is_unknown_and_never_unchanged() -> None:
     assert {change.kind for change in host_changes([HEAD, WORKER], {})} == {"unknown"}
 
 
+def test_a_node_of_which_systemd_tells_nothing_is_unknown() -> None:
+    assert kinds(WORKER, replace(deployed(WORKER), node=NodeState({}, ()))) == {"node": "unknown"}
+
+
 def test_a_plan_goes_to_json() -> None:
     (change,) = host_changes([WORKER], {})
     assert json.loads(json.dumps(asdict(change)))["kind"] == "unknown"

@@ -1,9 +1,12 @@
 """What a plan's one command prints, read back."""
 
+import hashlib
 import json
 import subprocess
+from pathlib import Path
 
 from roles.planner.state_facts import HostState
+from roles.planner.host_changes import HostFound
 from roles.ray_cluster.activation import UNITS
 from tests.roles.ray_cluster.test_facts import SHOWN
 
@@ -52,9 +55,7 @@ def test_each_part_is_read_by_the_fact_of_its_role() -> None:
 
 
 def test_a_worker_has_neither_gateway_nor_models() -> None:
-    assert not {"gateway", "models"} & {
-        line.removeprefix("rayrack-plan-part ") for line in HostState().command("worker", None, ["/x"]).split("'")
-    }
+    assert not {"gateway", "models"} & set(HostState().command("worker", None, ["/x"]).split())
     found = HostState().process(printed())
     assert (found.gateway, found.models) == (None, None)
 
@@ -67,9 +68,23 @@ def test_a_head_without_models_has_none_of_them() -> None:
     assert HostState().process(printed(gateway=GATEWAY, models="{}\n")).models == {}
 
 
-def test_the_command_succeeds_where_nothing_is_installed() -> None:
-    command = HostState().command("head", URL, ["/nonexistent/ray.env"])
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=30, check=False)
+def run(tmp_path: Path, *paths: Path) -> HostFound:
+    """The command, as a head that has nothing installed runs it."""
+    command = HostState().command("head", URL, list(map(str, paths)))
+    done = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, timeout=30, check=False, env={"TMPDIR": str(tmp_path)}
+    )
     assert done.returncode == 0
-    found = HostState().process(done.stdout.splitlines())
+    assert list(tmp_path.iterdir()) == [path for path in paths if path.exists()]
+    return HostState().process(done.stdout.splitlines())
+
+
+def test_the_command_succeeds_where_nothing_is_installed(tmp_path: Path) -> None:
+    found = run(tmp_path, tmp_path / "ray.env")
     assert (found.files, found.models, found.node.applied) == ({}, {}, None)
+
+
+def test_the_digests_of_files_are_read_and_of_those_that_are_missing_none(tmp_path: Path) -> None:
+    (tmp_path / "ray.env").write_text("")
+    found = run(tmp_path, tmp_path / "ray.env")
+    assert found.files == {str(tmp_path / "ray.env"): hashlib.sha256(b"").hexdigest()}

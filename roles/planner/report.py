@@ -119,10 +119,11 @@ def _model(model: ModelPlan, letter: str, paint: _Paint) -> Iterator[str]:
     yield from (f"    {part}" for part in wrap(f"{replicas}{most} x {model.resources}{where}", WIDTH - 4))
     if model.memory is not None:
         memory = model.memory
-        yield (
-            f"    per GPU {memory.weights_gib:.1f} GiB weights + {memory.other_gib:.1f} other + "
-            f"{memory.kv_cache_gib:.1f} KV cache = {memory.limit_gib:.1f}: {memory.contexts:.3g} x {memory.max_model_len} tokens"
+        parts = (
+            f"{memory.weights_gib:.1f} GiB weights + {memory.other_gib:.1f} other + {memory.kv_cache_gib:.1f} KV cache"
         )
+        contexts = f"{memory.contexts:.3g} x {memory.max_model_len} tokens"
+        yield f"    per GPU {parts} = {memory.limit_gib:.1f}: {contexts}"
     elif model.memory_unknown:
         yield from (f"    {part}" for part in wrap(f"memory not known: {model.memory_unknown}", WIDTH - 4))
 

@@ -12,7 +12,8 @@ import pytest
 from deploy.inputs import make_plan
 from tests.lab.lab import ROOT
 
-WOULD = '{"plan": [{"name": "A | B", "hosts_with_change": ["h1"]}, {"name": "C", "hosts_with_change": []}], "results": null}'
+OPERATIONS = [{"name": "A | B", "hosts_with_change": ["h1"]}, {"name": "C", "hosts_with_change": []}]
+WOULD = json.dumps({"plan": OPERATIONS, "results": None})
 
 
 def plan(outcome: str, *left_out: str | None) -> dict[str, Any]:

@@ -5,8 +5,8 @@ import json
 import subprocess
 from pathlib import Path
 
-from roles.planner.state_facts import HostState
 from roles.planner.host_changes import HostFound
+from roles.planner.state_facts import HostState
 from roles.ray_cluster.activation import UNITS
 from tests.roles.ray_cluster.test_facts import SHOWN
 

@@ -269,7 +269,17 @@ def put_overrides(rack: DeployedRack, overrides: Mapping[str, Values | None]) ->
         rack.lab.ssh(rack.head, f"cat >{path} <<'END'\n{lines}END\n" if values else f"rm -f {path}")
 
 
-def disagreements(rack: DeployedRack, each: Round, document: object, directory: Path) -> list[str]:
+def seconds_without(rack: DeployedRack, slug: str) -> float:
+    """How long the last restart of a model's unit was without it: from its stop to its first answer."""
+    shown = rack.lab.read(
+        rack.head,
+        f"systemctl show -p ActiveExitTimestampMonotonic -p ActiveEnterTimestampMonotonic rayrack-model@{slug}",
+    )
+    times = dict(line.split("=") for line in shown.splitlines())
+    return (int(times["ActiveEnterTimestampMonotonic"]) - int(times["ActiveExitTimestampMonotonic"])) / 1e6
+
+
+def disagreements(rack: DeployedRack, each: Round, document: object, directory: Path, tell: Tell) -> list[str]:
     """Tell what a deploy will do, do it, and compare."""
     models_file, path = directory / "models.yaml", inventory(each, directory)
     models_file.write_text(yaml.safe_dump(document))
@@ -292,6 +302,10 @@ def disagreements(rack: DeployedRack, each: Round, document: object, directory: 
     reloaded = told.of(rack.head, "gateway").kind == "reload"
     if reloaded is (gateway_config(again, rack.head) == gateway_config(told, rack.head)):
         wrong.append(f"{told.of(rack.head, 'gateway')}: the gateway's configuration says otherwise")
+    for change in told.models:
+        if change.kind == "restart" and change.fields and after.get(change.slug):
+            took = seconds_without(rack, change.slug)
+            tell(f"plan: {change.slug}: told {change.seconds_without} s without it, took {took:.0f} s with its queue")
     wrong += [f"{change}: its load was not measured" for change in told.models if unmeasured(again, change, after)]
     return [*wrong, *(f"still to be done after the deploy: {change}" for change in again.pending)]
 
@@ -329,7 +343,7 @@ def test_what_a_plan_tells_is_what_a_deploy_does(rack: DeployedRack, tmp_path: P
     wrong: list[str] = []
     try:
         for number, (each, document) in enumerate(zip(ROUNDS, documents(), strict=True), 1):
-            found = disagreements(rack, each, document, tmp_path)
+            found = disagreements(rack, each, document, tmp_path, tell)
             tell(f"plan: round {number} of {len(ROUNDS)}: {len(found)} disagreements")
             wrong += [f"round {number}: {line}" for line in found]
     finally:

@@ -287,7 +287,7 @@ def disagreements(rack: DeployedRack, each: Round, document: object, directory: 
     told = plan(rack, path, models_file)
     before, starts_before = replicas(applications(rack)), unit_starts(rack)
     # Some of these models cannot be served here; the deploy says so, and the comparison is the same.
-    rack.lab.deploy("--data", f"models_file={models_file}", inventory=path, check=False, timeout_s=1500)
+    deployed = rack.lab.deploy("--data", f"models_file={models_file}", inventory=path, check=False, timeout_s=1500)
     after = settled_after(rack, told, before)
     wrong = [
         f"{change}: replicas {before.get(change.slug, set())} became {after.get(change.slug, set())}"
@@ -295,9 +295,9 @@ def disagreements(rack: DeployedRack, each: Round, document: object, directory: 
         if not model_agrees(change, before.get(change.slug, set()), after.get(change.slug, set()))
     ]
     for (host, part), start in unit_starts(rack).items():
-        change = told.of(host, part)
-        if (change.kind in ("restart", "start")) is (start == starts_before[host, part]):
-            wrong.append(f"{change}: start {starts_before[host, part]} became {start}")
+        unit = told.of(host, part)
+        if (unit.kind in ("restart", "start")) is (start == starts_before[host, part]):
+            wrong.append(f"{unit}: start {starts_before[host, part]} became {start}")
     again = plan(rack, path, models_file)
     reloaded = told.of(rack.head, "gateway").kind == "reload"
     if reloaded is (gateway_config(again, rack.head) == gateway_config(told, rack.head)):
@@ -307,7 +307,9 @@ def disagreements(rack: DeployedRack, each: Round, document: object, directory: 
             took = seconds_without(rack, change.slug)
             tell(f"plan: {change.slug}: told {change.seconds_without} s without it, took {took:.0f} s with its queue")
     wrong += [f"{change}: its load was not measured" for change in told.models if unmeasured(again, change, after)]
-    return [*wrong, *(f"still to be done after the deploy: {change}" for change in again.pending)]
+    if wrong and deployed.returncode:
+        wrong.append("the deploy said: " + "\n".join(deployed.stdout.splitlines()[-15:]))
+    return [*wrong, *(f"still to be done after the deploy: {each}" for each in again.pending)]
 
 
 def unmeasured(again: Plan, change: ModelChange, after: Mapping[str, set[str]]) -> bool:

@@ -5,7 +5,8 @@ The rules of what a change needs are those of the model's own unit (``serve_app`
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -132,22 +133,20 @@ def _quiet_change(model: Model, found: RunningModel, wanted: Mapping[str, Any] |
     """Nothing that runs changes; what of its files does?"""
     why = "it is starting now" if found.active == "activating" else ""
     if hashlib.sha256(env_file.render(model).encode()).hexdigest() != found.env_sha256:
-        fields = tuple(_differing({**found.env, **found.overrides}, wanted or {}))
+        fields = serve_app.different(_readable({**found.env, **found.overrides}), wanted or {})
         return ModelChange(model.slug, "settings", fields, why or "its env file is written anew", 0.0)
     if not found.enabled:
         return ModelChange(model.slug, "settings", (), "its unit is enabled", 0.0)
     return ModelChange(model.slug, "unchanged", (), why, 0.0)
 
 
-def _differing(there: Mapping[str, str], wanted: Mapping[str, Any]) -> Iterator[str]:
-    """The fields that have other values in the host's files."""
-    for name, value in wanted.items():
-        try:
-            same = json.loads(there[f"RAYRACK_{name.upper()}"]) == value
-        except (KeyError, ValueError):
-            same = False
-        if not same:
-            yield name
+def _readable(variables: Mapping[str, str]) -> dict[str, Any]:
+    """The fields that the host's files set, as far as they are JSON."""
+    fields = {}
+    for name in serve_app.FIELDS:
+        with suppress(KeyError, ValueError):
+            fields[name] = json.loads(variables[f"RAYRACK_{name.upper()}"])
+    return fields
 
 
 def _load_seconds(found: RunningModel, wanted: Mapping[str, Any] | None) -> float | None:

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -26,7 +26,8 @@ from roles.ray_cluster.activation import NodeState
 from roles.ray_cluster.node import NodeConfig
 
 ROOT = Path(__file__).parents[2]
-LIB = "/opt/rayrack/lib"
+PREFIX = "/opt/rayrack"
+LIB = f"{PREFIX}/lib"
 NODE_TEMPLATES = "templates/ray_cluster/etc"
 MODEL_UNIT = "rayrack-model@.service"
 # What ``node_config.fingerprint`` looks at beside files of ours: the name it has there.
@@ -67,11 +68,14 @@ class HostFound:
     """What a host had before anything was changed (``facts`` beside this file reads it)."""
 
     node: NodeState
+    """Without ``outdated``: what will be, after this run, follows from ``applied``."""
     programs: Mapping[str, str]
     """As ``InstalledPrograms`` of roles/host_programs.py has them."""
     files: Mapping[str, str]
     """SHA-256 of those of ``paths`` that are there."""
     runtime: str | None
+    runtime_path: str | None
+    """What the link /opt/rayrack/current leads to."""
     token: str | None
     """The digest of its Ray token."""
     gateway: gateway_activation.State | None = None
@@ -123,7 +127,7 @@ def nodes_down(hosts: Sequence[HostInputs], changes: Sequence[HostChange]) -> tu
 
 def paths(host: HostInputs) -> tuple[str, ...]:
     """The files on a host whose digests ``host_changes`` needs."""
-    return tuple(_rendered_files(host))
+    return (*_rendered_files(host), *node_config.ENV_FILES[1:])
 
 
 def _goes_down(changes: Sequence[HostChange]) -> bool:
@@ -195,7 +199,7 @@ def _node(
         return HostChange(host.name, "node", "unknown", why="systemd did not answer")
     shown = found.node.units[unit]
     wanted = _node_inputs(host, found, digests, token)
-    outdated = tuple(_outdated(found.node, wanted))
+    outdated = tuple(node_config.differences(found.node.applied, wanted))
     file_changed = shown.file_changed or found.files.get(f"{activation.UNIT_DIR}/{unit}") != wanted[_unit_path(host)]
     units = {**found.node.units, unit: replace(shown, file_changed=file_changed)}
     if not reboots and not activation.restarts(NodeState(units, outdated, found.node.applied), host.node.role):
@@ -207,22 +211,18 @@ def _node(
     return HostChange(host.name, "node", "restart", outdated, why, away)
 
 
-def _outdated(found: NodeState, wanted: Mapping[str, str]) -> Iterator[str]:
-    """What ``ray_node outdated`` will say when this run has put its files."""
-    if found.applied is None:
-        yield from node_config.differences(None, wanted)
-        return
-    yield from (name for name in found.outdated if name not in wanted)
-    yield from node_config.differences(found.applied, wanted)
-
-
 def _node_inputs(host: HostInputs, found: HostFound, digests: Mapping[str, str], token: str | None) -> dict[str, str]:
-    """The inputs of a node that this run decides, as the node writes them down when it starts."""
-    inputs = {path: digests[path] for path in (node_config.ENV_FILES[0], _unit_path(host))}
-    inputs |= {f"{node_config.PROGRAMS / name}.py": _host_programs()[f"{name}.py"] for name in NODE_PROGRAMS}
-    if found.runtime != host.runtime_digest:
-        inputs[str(node_config.CURRENT_RUNTIME)] = f"{node_config.CURRENT_RUNTIME.parent}/runtime/{host.runtime_digest}"
-    return inputs if token is None else {**inputs, TOKEN: token}
+    """What ``node_config.fingerprint`` will give on the host when this run has put its files."""
+    rendered_file, override = node_config.ENV_FILES
+    runtimes = PurePosixPath(found.runtime_path or "").parent if found.runtime else f"{PREFIX}/runtime"
+    return {
+        rendered_file: digests[rendered_file],
+        override: found.files.get(override, "absent"),
+        _unit_path(host): digests[_unit_path(host)],
+        **{f"{node_config.PROGRAMS / name}.py": _host_programs()[f"{name}.py"] for name in NODE_PROGRAMS},
+        TOKEN: token or found.token or "absent",
+        str(node_config.CURRENT_RUNTIME): f"{runtimes}/{host.runtime_digest}",
+    }
 
 
 def _gateway(name: str, gateway: Gateway, found: HostFound, digests: Mapping[str, str], *, reboots: bool) -> HostChange:

@@ -10,7 +10,8 @@ from roles.host_programs import InstalledPrograms
 from roles.model_serving.facts import DescribedModels
 from roles.planner.changes import RunningModel
 from roles.planner.host_changes import HostFound
-from roles.ray_cluster.facts import NodeStateFact, TokenDigest
+from roles.planner.host_rules import node_config
+from roles.ray_cluster.facts import NodeStateFact, TokenDigest, started_with
 from roles.ray_cluster.node import Role
 from roles.serving_runtime.facts import CurrentRuntime
 
@@ -25,16 +26,17 @@ class HostState(FactBase[HostFound]):
 
     def command(self, role: Role, health_url: str | None, paths: Sequence[str]) -> str:
         parts = {
-            "node": NodeStateFact().command(role),
+            "node": started_with(role),
             "programs": InstalledPrograms().command(),
             "runtime": CurrentRuntime().command(),
+            "link": f"readlink -f {node_config.CURRENT_RUNTIME} || true",
             "token": TokenDigest().command(),
             "files": f"sha256sum {shlex.join(paths)} 2>/dev/null || true",
         }
         if health_url is not None:
             parts |= {"gateway": GatewayState().command(health_url), "models": DescribedModels().command()}
-        # Side by side: two of them start a Python, which is most of the time that all of this takes. An empty line
-        # before each: what a gateway says of itself ends without a newline.
+        # Side by side: `describe` starts a Python, which takes as long as all the rest. An empty line before each: what
+        # a gateway says of itself ends without a newline.
         started = " ".join(f"{{ {command}; }} >$parts/{name} &" for name, command in parts.items())
         show = f'echo; echo "{_PART}$part"; cat $parts/$part'
         shown = f"for part in {' '.join(parts)}; do {show}; done; rm -rf $parts"
@@ -55,6 +57,7 @@ class HostState(FactBase[HostFound]):
             programs=InstalledPrograms().process(line for line in parts["programs"] if line),
             files={path: digest for digest, path in (line.split() for line in parts["files"] if line)},
             runtime=CurrentRuntime().process(parts["runtime"]),
+            runtime_path="".join(parts["link"]) or None,
             token=TokenDigest().process(parts["token"]),
             gateway=GatewayState().process(parts["gateway"]) if "gateway" in parts else None,
             models=None if described is None else {slug: RunningModel.parse(each) for slug, each in described.items()},

@@ -16,6 +16,14 @@ _STARTED, _ACTIVE_SINCE = "InactiveExitTimestampMonotonic", "ActiveEnterTimestam
 _PROPERTIES = ("Id", "LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", _STARTED, _ACTIVE_SINCE)
 
 
+def started_with(role: Role) -> str:
+    """The command for all of a NodeState but what is outdated, which takes a Python on the host."""
+    return (
+        f"systemctl show -p {','.join(_PROPERTIES)} {' '.join((*UNITS.values(), TARGET))}; "
+        f"cat /run/rayrack/rayrack-{role}.applied.json 2>/dev/null | tr -d '\\n' | sed 's/^/applied /'; echo"
+    )
+
+
 class TokenDigest(FactBase[str | None]):
     """SHA-256 of the host's Ray token; None: it has none. The token itself never leaves the host this way."""
 
@@ -30,12 +38,7 @@ class NodeStateFact(FactBase[NodeState]):
     """The units of both roles, and what has changed since the node of ``role`` was started."""
 
     def command(self, role: Role) -> str:
-        names = " ".join((*UNITS.values(), TARGET))
-        return (
-            f"systemctl show -p {','.join(_PROPERTIES)} {names}; "
-            f"cat /run/rayrack/rayrack-{role}.applied.json 2>/dev/null | tr -d '\\n' | sed 's/^/applied /'; echo; "
-            f"{BIN}/ray_node outdated {role} | sed 's/^./outdated &/'"
-        )
+        return f"{started_with(role)}; {BIN}/ray_node outdated {role} | sed 's/^./outdated &/'"
 
     def process(self, output: Iterable[str]) -> NodeState:
         units: dict[str, UnitState] = {}

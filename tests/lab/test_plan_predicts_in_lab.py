@@ -271,7 +271,17 @@ def put_overrides(rack: DeployedRack, overrides: Mapping[str, Values | None]) ->
         rack.lab.ssh(rack.head, f"cat >{path} <<'END'\n{lines}END\n" if values else f"rm -f {path}")
 
 
-def disagreements(rack: DeployedRack, each: Round, document: object, directory: Path) -> list[str]:
+def seconds_without(rack: DeployedRack, slug: str) -> float:
+    """How long the last restart of a model's unit was without it: from its stop to its first answer."""
+    shown = rack.lab.read(
+        rack.head,
+        f"systemctl show -p ActiveExitTimestampMonotonic -p ActiveEnterTimestampMonotonic rayrack-model@{slug}",
+    )
+    times = dict(line.split("=") for line in shown.splitlines())
+    return (int(times["ActiveEnterTimestampMonotonic"]) - int(times["ActiveExitTimestampMonotonic"])) / 1e6
+
+
+def disagreements(rack: DeployedRack, each: Round, document: object, directory: Path, tell: Tell) -> list[str]:
     """Tell what a deploy will do, do it, and compare."""
     models_file, path = directory / "models.yaml", inventory(each, directory)
     models_file.write_text(yaml.safe_dump(document))
@@ -279,7 +289,7 @@ def disagreements(rack: DeployedRack, each: Round, document: object, directory: 
     told = plan(rack, path, models_file)
     before, starts_before = replicas(applications(rack)), unit_starts(rack)
     # Some of these models cannot be served here; the deploy says so, and the comparison is the same.
-    rack.lab.deploy("--data", f"models_file={models_file}", inventory=path, check=False, timeout_s=1500)
+    deployed = rack.lab.deploy("--data", f"models_file={models_file}", inventory=path, check=False, timeout_s=1500)
     after = settled_after(rack, told, before)
     wrong = [
         f"{change}: replicas {before.get(change.slug, set())} became {after.get(change.slug, set())}"
@@ -287,15 +297,21 @@ def disagreements(rack: DeployedRack, each: Round, document: object, directory: 
         if not model_agrees(change, before.get(change.slug, set()), after.get(change.slug, set()))
     ]
     for (host, part), start in unit_starts(rack).items():
-        change = told.of(host, part)
-        if (change.kind in ("restart", "start")) is (start == starts_before[host, part]):
-            wrong.append(f"{change}: start {starts_before[host, part]} became {start}")
+        unit = told.of(host, part)
+        if (unit.kind in ("restart", "start")) is (start == starts_before[host, part]):
+            wrong.append(f"{unit}: start {starts_before[host, part]} became {start}")
     again = plan(rack, path, models_file)
     reloaded = told.of(rack.head, "gateway").kind == "reload"
     if reloaded is (gateway_config(again, rack.head) == gateway_config(told, rack.head)):
         wrong.append(f"{told.of(rack.head, 'gateway')}: the gateway's configuration says otherwise")
+    for change in told.models:
+        if change.kind == "restart" and change.fields and after.get(change.slug):
+            took = seconds_without(rack, change.slug)
+            tell(f"plan: {change.slug}: told {change.seconds_without} s without it, took {took:.0f} s with its queue")
     wrong += [f"{change}: its load was not measured" for change in told.models if unmeasured(again, change, after)]
-    return [*wrong, *(f"still to be done after the deploy: {change}" for change in again.pending)]
+    if wrong and deployed.returncode:
+        wrong.append("the deploy said: " + "\n".join(deployed.stdout.splitlines()[-15:]))
+    return [*wrong, *(f"still to be done after the deploy: {each}" for each in again.pending)]
 
 
 def unmeasured(again: Plan, change: ModelChange, after: Mapping[str, set[str]]) -> bool:
@@ -331,7 +347,7 @@ def test_what_a_plan_tells_is_what_a_deploy_does(rack: DeployedRack, tmp_path: P
     wrong: list[str] = []
     try:
         for number, (each, document) in enumerate(zip(ROUNDS, documents(), strict=True), 1):
-            found = disagreements(rack, each, document, tmp_path)
+            found = disagreements(rack, each, document, tmp_path, tell)
             tell(f"plan: round {number} of {len(ROUNDS)}: {len(found)} disagreements")
             wrong += [f"round {number}: {line}" for line in found]
     finally:

@@ -114,12 +114,21 @@ def _check_type(name: str, value: object) -> None:
 
 def change(old: Fields, new: Fields) -> Change:
     """What applying ``new`` takes where ``old`` is running."""
-    different = tuple(name for name in FIELDS if old.get(name) != new.get(name))
-    restart = tuple(name for name in different if name in IN_REPLICA)
+    found = different(old, new)
+    restart = tuple(name for name in found if name in IN_REPLICA)
     if restart:
         return Change("restart", restart)
-    reload = tuple(name for name in different if name in IN_PLACE)
+    reload = tuple(name for name in found if name in IN_PLACE)
     return Change("reload", reload) if reload else Change("unchanged")
+
+
+def different(old: Fields, new: Fields) -> tuple[str, ...]:
+    """The fields whose JSON differs. For Python ``true`` is ``1``; an argument of vLLM's may tell them apart."""
+
+    def text(value: object) -> str:
+        return json.dumps(value, sort_keys=True)
+
+    return tuple(name for name in FIELDS if text(old.get(name)) != text(new.get(name)))
 
 
 def needed(active: str, applied: Fields | None, wanted: Fields | None) -> Change:

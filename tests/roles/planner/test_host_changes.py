@@ -75,6 +75,7 @@ def deployed(host: HostInputs) -> HostFound:
         programs=programs,
         files=files,
         runtime=host.runtime_digest,
+        runtime_path=f"/opt/rayrack/runtime/{host.runtime_digest}",
         token="ab12",
         gateway=gateway,
     )
@@ -115,7 +116,7 @@ def test_a_plan_goes_to_json() -> None:
 def test_a_blank_host_gets_everything_and_nothing_of_it_is_a_restart() -> None:
     nothing = NodeState(dict.fromkeys((*UNITS.values(), TARGET), ABSENT), ("no record of a start",))
     blank = gateway_activation.State(False, False, False, False, True, None, None)
-    found = HostFound(nothing, {}, {}, None, None, blank)
+    found = HostFound(nothing, {}, {}, runtime=None, runtime_path="/opt/rayrack/current", token=None, gateway=blank)
     started = {"node": "start", "gateway": "start"}
     assert kinds(HEAD, found) == {"files": "write", "programs": "install", "runtime": "install", **started}
 
@@ -142,13 +143,10 @@ def test_a_template_has_the_text_that_pyinfra_makes_of_it(model: GatewayModel) -
 
 @pytest.mark.parametrize("host", [HEAD, WORKER], ids=["head", "worker"])
 def test_the_inputs_of_a_node_are_those_that_the_node_writes_down(host: HostInputs, tmp_path: Path) -> None:
-    """But for the override file, which no deploy touches."""
-    blank = replace(deployed(host), runtime=None)
     digests = {path: sha256(text) for path, text in planner._rendered_files(host).items()}
-    known = planner._node_inputs(host, blank, digests, token="ab12")
-    assert {*known, "/etc/rayrack/ray.override.env"} == set(
-        node_config.fingerprint(host.node.role, tmp_path / "ray.token")
-    )
+    known = planner._node_inputs(host, deployed(host), digests, token="ab12")
+    assert known == deployed(host).node.applied
+    assert set(known) == set(node_config.fingerprint(host.node.role, tmp_path / "ray.token"))
 
 
 @pytest.mark.parametrize(
@@ -191,13 +189,13 @@ def test_a_node_that_takes_unknown_time_to_start_is_away_for_an_unknown_time() -
 
 def test_an_override_that_was_not_applied_yet_restarts_the_node() -> None:
     found = deployed(WORKER)
-    late = replace(found, node=replace(found.node, outdated=("/etc/rayrack/ray.override.env",)))
+    late = replace(found, files={**found.files, "/etc/rayrack/ray.override.env": "new"})
     assert told(WORKER, late)["node"].inputs == ("/etc/rayrack/ray.override.env",)
 
 
 def test_what_was_changed_by_hand_and_is_put_right_by_this_run_restarts_nothing() -> None:
     found = deployed(WORKER)
-    by_hand = replace(found, files={**found.files, RAY_ENV: "other"}, node=replace(found.node, outdated=(RAY_ENV,)))
+    by_hand = replace(found, files={**found.files, RAY_ENV: "other"})
     assert kinds(WORKER, by_hand) == {"files": "write"}
 
 
@@ -220,6 +218,21 @@ def test_a_new_runtime_is_installed_and_restarts_the_node() -> None:
     new = replace(WORKER, runtime_digest=OTHER_DIGEST)
     assert kinds(new, deployed(WORKER)) == {"runtime": "install", "node": "restart"}
     assert told(new, deployed(WORKER))["node"].inputs == ("/opt/rayrack/current",)
+
+
+def test_a_runtime_that_was_rolled_back_by_hand_and_is_put_back_restarts_nothing() -> None:
+    rolled_back = replace(deployed(WORKER), runtime=OTHER_DIGEST, runtime_path=f"/opt/rayrack/runtime/{OTHER_DIGEST}")
+    assert kinds(WORKER, rolled_back) == {"runtime": "install"}
+
+
+def test_runtimes_on_another_disk_are_where_the_host_says() -> None:
+    found = deployed(WORKER)
+    path = f"/data/rayrack/runtime/{DIGEST}"
+    linked = replace(
+        found, runtime_path=path, node=with_applied(found, {**(found.node.applied or {}), "/opt/rayrack/current": path})
+    )
+    assert kinds(WORKER, linked) == {}
+    assert kinds(replace(WORKER, runtime_digest=OTHER_DIGEST), linked)["node"] == "restart"
 
 
 def test_a_node_without_a_record_of_its_start_is_started_anew() -> None:
@@ -337,5 +350,7 @@ def test_a_head_that_reboots_restarts_its_gateway() -> None:
 
 
 def test_every_part_of_a_host_is_looked_for_in_the_paths_that_are_asked_for() -> None:
-    assert set(planner.paths(HEAD)) == set(deployed(HEAD).files)
-    assert set(planner.paths(WORKER)) == {RAY_ENV, f"{UNIT_DIR}/rayrack-worker.service", f"{UNIT_DIR}/{TARGET}"}
+    override = "/etc/rayrack/ray.override.env"
+    assert set(planner.paths(HEAD)) == {*deployed(HEAD).files, override}
+    units = {f"{UNIT_DIR}/rayrack-worker.service", f"{UNIT_DIR}/{TARGET}"}
+    assert set(planner.paths(WORKER)) == {RAY_ENV, override, *units}

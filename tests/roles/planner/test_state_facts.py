@@ -28,7 +28,7 @@ DESCRIBED = {
 
 def printed(**parts: str) -> list[str]:
     """As the command prints them: each after an empty line and its name."""
-    whole = {"node": SHOWN, "programs": "", "runtime": "", "token": "", "files": "", **parts}
+    whole = {"node": SHOWN, "programs": "", "runtime": "", "link": "", "token": "", "files": "", **parts}
     return "".join(f"\nrayrack-plan-part {name}\n{text}" for name, text in whole.items()).splitlines()
 
 
@@ -38,6 +38,7 @@ def test_each_part_is_read_by_the_fact_of_its_role() -> None:
             node=SHOWN + 'applied {"a": "1"}\n',
             programs="file /opt/rayrack/lib/x.py root:root 644\nab12  /opt/rayrack/lib/x.py\n",
             runtime='{\n  "digest": "0123"\n}\n',
+            link="/opt/rayrack/runtime/0123\n",
             token="cd34  -\n",
             files="ef56  /etc/rayrack/ray.env\n",
             gateway=GATEWAY + '{"status":"ok","config":"abc","unit":"def"}',
@@ -47,6 +48,7 @@ def test_each_part_is_read_by_the_fact_of_its_role() -> None:
     assert found.node.units[UNITS["head"]].active
     assert found.node.applied == {"a": "1"}
     assert found.programs == {"/opt/rayrack/lib/x.py": "root:root 644 ab12"}
+    assert found.runtime_path == "/opt/rayrack/runtime/0123"
     assert (found.runtime, found.token, found.files) == ("0123", "cd34", {"/etc/rayrack/ray.env": "ef56"})
     assert found.gateway is not None
     assert found.gateway.loaded_config == "abc"

@@ -9,7 +9,7 @@ from typing import Any
 import model_units
 import pytest
 import serve_app
-from model_host import Record, write_load, write_record
+from model_host import Record, read_load, write_load, write_record
 from model_units import Unit
 
 from roles.model_serving import env_file
@@ -237,6 +237,22 @@ def test_a_model_is_described_by_its_files_its_start_its_load_and_its_nodes(
         }
     }
     assert RunningModel.parse(json.loads(json.dumps(found[SLUG]))).replicas == ("192.0.2.2",)
+
+
+def test_a_head_without_models_describes_none(systemctl: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    systemctl.write_text(show_then("exit 1"))
+    assert model_units.main(["describe"]) == 0
+    assert json.loads(capsys.readouterr().out) == {}
+
+
+def test_a_model_that_is_removed_leaves_no_time_of_its_load(
+    host: Host, systemctl: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    systemctl.write_text("#!/bin/sh\n")
+    monkeypatch.setattr(model_units, "STATE_DIR", host.run_dir)
+    write_load(host.run_dir, SLUG, 61, {})
+    assert model_units.apply([], host.env_dir, host.run_dir) == 0
+    assert read_load(host.run_dir, SLUG) is None
 
 
 def test_what_is_not_known_of_a_model_is_null(host: Host, systemctl: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,12 @@ def test_the_fields_survive_their_env_file() -> None:
     assert serve_app.fields_from(environ) == model.model_dump(mode="json")
 
 
+def test_true_is_another_argument_than_one_and_order_is_none() -> None:
+    one, true = fields(engine_kwargs={"a": 1, "b": 2}), fields(engine_kwargs={"a": True, "b": 2})
+    assert serve_app.change(one, true) == serve_app.Change("restart", ("engine_kwargs",))
+    assert serve_app.change(one, fields(engine_kwargs={"b": 2, "a": 1})) == serve_app.Change("unchanged")
+
+
 RUNS, DOWN = ("active", "activating", "reloading"), ("inactive", "failed", "deactivating", "maintenance")
 
 

@@ -101,8 +101,8 @@ def test_a_gated_model_says_what_to_do(fake: FakeHub, status: int) -> None:
     fake.answers = {CONFIG: status, INDEX: status, "/api/models/a/b": status}
     found = hub.Hub({"HF_ENDPOINT": fake.url}).find("a/b")
     assert found.reasons == (
-        f"a/b: the hub does not show it (HTTP {status}): it is gated, private or does not exist; set HF_TOKEN to a token "
-        "that may read it, or weights_gib",
+        f"a/b: the hub does not show it (HTTP {status}): it is gated, private or does not exist; set HF_TOKEN to a "
+        "token that may read it, or weights_gib",
     )
 
 

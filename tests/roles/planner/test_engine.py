@@ -11,6 +11,16 @@ from roles.planner.engine import Engine
 from tests.roles.planner import fixtures
 from tests.roles.planner.test_safetensors import JSON
 
+COUNTED = (
+    "block_size",
+    "cpu_offload_gb",
+    "enable_chunked_prefill",
+    "kv_cache_dtype",
+    "kv_cache_memory_bytes",
+    "max_num_batched_tokens",
+    "max_num_seqs",
+)
+
 
 def of(name: str = "llama-3.1-8b", gpu_model: GpuModel | None = "H100", **fields: object) -> Engine:
     gpu = hardware.gpu(gpu_model, 80 if gpu_model in ("A100", "H100") else None)
@@ -67,10 +77,7 @@ def test_arguments_that_are_not_counted_are_named() -> None:
 
 @given(
     st.dictionaries(
-        st.sampled_from(
-            ["max_num_seqs", "max_num_batched_tokens", "block_size", "kv_cache_dtype", "cpu_offload_gb"]
-            + ["kv_cache_memory_bytes", "enable_chunked_prefill"]
-        ),
+        st.sampled_from(COUNTED),
         JSON.filter(lambda value: value == value),
     )
 )

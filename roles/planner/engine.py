@@ -29,6 +29,9 @@ class Engine:
     max_model_len: int
     max_num_seqs: int
     max_num_batched_tokens: int
+    in_flight_tokens: int
+    """Tokens that are scheduled and not yet done, at most: those of one step for each pipeline stage, and of one more
+    where the next step is scheduled while this one runs."""
     block_size: int
     """Tokens in a block of the KV cache."""
     kv_cache_dtype: str
@@ -47,10 +50,12 @@ class Engine:
         tokens, seqs = _batch(model, shape, gpu, max_model_len)
         offload = model.engine_kwargs.get("cpu_offload_gb")
         is_number = isinstance(offload, int | float) and not isinstance(offload, bool) and 0 < offload < 1e6
+        is_async = model.uses_gpu and model.runner == "generate"
         return cls(
             max_model_len=max_model_len,
             max_num_seqs=seqs,
             max_num_batched_tokens=tokens,
+            in_flight_tokens=tokens * (model.pipeline_parallel_size + is_async),
             block_size=_whole(model, "block_size") or _block_size(model, shape),
             kv_cache_dtype=_kv_cache_dtype(model, shape),
             dtype_bytes=4 if model.dtype in ("float", "float32") else 2,

@@ -168,7 +168,7 @@ def _with_shape(model: Model, shape: ModelShape, stored: Weights, gpu: Gpu | Non
 
 
 def _with_cache(model: Model, known: Memory, engine: Engine, ranks: Sequence[_Rank]) -> Memory:
-    in_flight = engine.max_num_batched_tokens * (model.pipeline_parallel_size + 1)
+    in_flight = engine.in_flight_tokens
     caches = [(rank, rank.cache) for rank in ranks if rank.cache is not None]
     # All ranks get as many blocks as the one that has room for the fewest; one block is vLLM's own.
     rank, cache = min(caches, key=lambda each: each[0].available // each[1].block_bytes)

@@ -4,6 +4,7 @@ Names and rules are those of Hugging Face's configs as vLLM 0.29 reads them
 (vllm/transformers_utils/model_arch_config_convertor.py, vllm/config/model.py).
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -100,7 +101,7 @@ def shape(data: object, name: str) -> ModelShape:
         raise InputError(f"{name}: must be a JSON object")
     text = next((data[key] for key in _TEXT_CONFIGS if isinstance(data.get(key), dict)), data)
     fields = _Fields(text, name)
-    model_type = str(text.get("model_type") or data.get("model_type") or "")[:64]
+    model_type = _name(text.get("model_type") or data.get("model_type"))
     layers = fields.number("num_hidden_layers", "n_layer", "num_layers", limit=LAYERS_MAX)
     heads = fields.number("num_attention_heads", "n_head")
     hidden = fields.number("hidden_size", "n_embd", "d_model")
@@ -159,6 +160,11 @@ class _Fields:
             if isinstance(value, dict):
                 return value
         return {}
+
+
+def _name(value: object) -> str:
+    """A name as it may stand in a line for the operator."""
+    return re.sub(r"[^A-Za-z0-9_.+-]", "?", value[:64]) if isinstance(value, str) else ""
 
 
 def _latent(fields: _Fields, model_type: str) -> int | None:
@@ -224,7 +230,7 @@ def _quantization(*configs: Mapping[str, Any]) -> Quantization | None:
         for key in ("quantization_config", "compression_config"):
             found = config.get(key)
             if isinstance(found, dict) and isinstance(found.get("quant_method"), str):
-                method = found["quant_method"].lower().replace("compressed_tensors", "compressed-tensors")[:64]
+                method = _name(found["quant_method"].lower()).replace("compressed_tensors", "compressed-tensors")
                 bits = {"fp8": 8, "fbgemm_fp8": 8, "mxfp4": 4}.get(method, found.get("bits", found.get("w_bit")))
                 if not isinstance(bits, int) or isinstance(bits, bool) or not 1 <= bits <= 16:
                     bits = None

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from roles import field_errors
 from roles.errors import InputError
 
 # Bytes of one element. What is narrower than a byte is stored packed in U8 or I32.
@@ -69,7 +70,8 @@ def from_parameters(data: object, name: str) -> Weights:
     by_dtype = {}
     for dtype, count in parameters.items():
         if dtype not in DTYPE_BYTES or not is_size(count):
-            raise InputError(f"{name}: safetensors.parameters.{dtype[:40]}: not understood: set weights_gib")
+            where = field_errors.path(("safetensors", "parameters", dtype[:40]))
+            raise InputError(f"{name}: {where}: not understood: set weights_gib")
         by_dtype[dtype] = count * DTYPE_BYTES[dtype]
     return Weights(sum(by_dtype.values()), by_dtype, source=name)
 

@@ -263,7 +263,7 @@ def look(source: str, weights_dir: str) -> dict[str, Any]:
         if not Path(path).exists():
             raise Unusable(f"{path}: is not on this host")
     except (Unusable, OSError) as error:
-        result["reasons"].append(str(error)[:TEXT_MAX])
+        result["reasons"].append(line(error))
         return result
     result["path"] = path
     if path.endswith(".gguf"):
@@ -273,6 +273,11 @@ def look(source: str, weights_dir: str) -> dict[str, Any]:
     text = next((result["config"][key] for key in CONFIGS if key in (result["config"] or {})), result["config"] or {})
     add(result, "weights", lambda: weights(path, text.get("num_hidden_layers")))
     return result
+
+
+def line(error: Exception) -> str:
+    """A reason in one line: file names may hold anything."""
+    return re.sub(r"[^ -~]", "?", str(error))[:TEXT_MAX]
 
 
 def config(path: str) -> dict[str, Any]:
@@ -286,7 +291,7 @@ def add(result: dict[str, Any], name: str, read: Any) -> None:
     try:
         result[name] = read()
     except (Unusable, OSError) as error:
-        result["reasons"].append(str(error)[:TEXT_MAX])
+        result["reasons"].append(line(error))
 
 
 def main(weights_dir: str, sources: list[str]) -> None:

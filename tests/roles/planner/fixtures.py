@@ -5,13 +5,16 @@ public repositories quote them.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from roles.errors import InputError
 from roles.planner import model_config
 from roles.planner.model_config import ModelShape
 
+T = TypeVar("T")
 HERE = Path(__file__).parent
 NAMES = tuple(sorted(path.stem for path in (HERE / "models").glob("*.json")))
 
@@ -62,3 +65,14 @@ def published(name: str) -> Published:
 def starts() -> list[Start]:
     found = json.loads((HERE / "starts.json").read_text())
     return [Start(published(entry.pop("fixture")), **entry) for entry in found]
+
+
+def or_one_line(call: Callable[[], T]) -> T | None:
+    """What ``call`` returns; None when it refused its input, which it may only do with one line."""
+    try:
+        return call()
+    except InputError as error:
+        problems = error.problems
+    (line,) = problems
+    assert "\n" not in line
+    return None

@@ -103,7 +103,7 @@ class Placement:
     misplaced: tuple[tuple[Replica, str], ...]
     """CPU models, and a host where Ray may start them although its runtime is `cuda`, which cannot run them."""
     followed: bool
-    """Whether all ways were followed. If not, a replica may be uncertain only because nothing proves that it has room."""
+    """Whether all ways were followed. If not, a replica may be uncertain since nothing proves that it has room."""
     free: Mapping[str, Free] = field(hash=False)
     """By host, in that one way."""
 

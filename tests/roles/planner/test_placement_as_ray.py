@@ -74,7 +74,10 @@ def compared(ray_python: Path, count: int, seed: int, repeats: int, most_hosts: 
 
 
 def check(found: list[Compared], tell: Tell, most_refused: int) -> None:
-    """No promise is broken, and at most ``most_refused`` of the lists that Ray placed each time are refused."""
+    """No promise is broken, and at most ``most_refused`` of the lists that Ray placed each time are refused.
+
+    None was when this was written. Few may be: what is refused since Ray may pick otherwise, Ray may place by luck.
+    """
     fitting = [each for each in found if each.always_fits]
     refused = [each for each in fitting if not each.plan.fits]
     by_chance = [each for each in refused if not each.plan.unplaced]
@@ -89,11 +92,11 @@ def check(found: list[Compared], tell: Tell, most_refused: int) -> None:
 
 @pytest.mark.lab
 def test_what_the_planner_says_fits_ray_places(ray_python: Path, tell: Tell) -> None:
-    check(compared(ray_python, count=40, seed=1, repeats=1, most_hosts=3), tell, most_refused=1)
+    check(compared(ray_python, count=40, seed=1, repeats=1, most_hosts=3), tell, most_refused=0)
 
 
 @pytest.mark.lab
 @pytest.mark.long
 @pytest.mark.parametrize("seed", [7, 8])
 def test_hundreds_of_lists_come_out_as_planned(seed: int, ray_python: Path, tell: Tell) -> None:
-    check(compared(ray_python, count=200, seed=seed, repeats=2, most_hosts=4), tell, most_refused=4)
+    check(compared(ray_python, count=200, seed=seed, repeats=2, most_hosts=4), tell, most_refused=2)

@@ -103,7 +103,7 @@ class Placement:
     misplaced: tuple[tuple[Replica, str], ...]
     """CPU models, and a host where Ray may start them although its runtime is `cuda`, which cannot run them."""
     followed: bool
-    """Whether all ways were followed. If not, a replica may be uncertain only because nothing proves that it has room."""
+    """Whether all ways were followed. If not, a replica may be uncertain since nothing proves that it has room."""
     free: Mapping[str, Free] = field(hash=False)
     """By host, in that one way."""
 
@@ -147,45 +147,61 @@ def place(replicas: Sequence[Replica], hosts: Sequence[Host], running: Sequence[
     """Place ``replicas`` in their order on ``hosts``, whose names are unique.
 
     Args:
-        running: replicas that stand on hosts and stay. Which GPUs they have is not asked: Rack.stand assumes the worst.
+        running: replicas that stand on some of ``hosts`` and stay. Which GPUs they have is not asked: Rack.stand
+            assumes the worst.
     """
     rack = Rack([(host.name, _room_as_asked(host, replicas)) for host in hosts])
     for one in running:
         rack.stand(one.replica.bundles, [bundle.host for bundle in one.bundles])
-    states: set[State] = {rack.state}
-    slack = Slack(rack.all_rooms)
-    followed = True
+    ways = _Ways(rack)
     placed: list[Placed] = []
-    unplaced: list[Replica] = []
-    uncertain: dict[Replica, None] = {}
-    misplaced: dict[Replica, str] = {}
+    unplaced: dict[Replica, None] = {}
+    uncertain: list[Replica] = []
+    misplaced: list[tuple[Replica, str]] = []
     for replica in replicas:
-        choices = {state: choice(dict(state), replica.bundles, replica.one_host) for state in states}
-        followed_to_room = followed and all(found.certain for found in choices.values())
-        if not (followed_to_room or slack.proves(replica.bundles, replica.one_host)):
-            uncertain[replica] = None
-        slack.add(replica.bundles)
-        cannot_run = {} if replica.uses_gpu else _wrong_rooms(choices.values())
-        if cannot_run:
-            misplaced[replica] = rack.name_of(cannot_run) or next(h.name for h in hosts if not h.runs_cpu_models)
+        choices = ways.choices(replica)
+        certain = ways.have_room_for(replica, choices)
+        if not replica.uses_gpu and (wrong := _wrong_rooms(choices.values())):
+            name = rack.name_of(wrong) or next(host.name for host in hosts if not host.runs_cpu_models)
+            misplaced.append((replica, name))
         stands = rack.take(choices[rack.state], replica.bundles)
         if stands is None:
-            unplaced.append(replica)
+            unplaced[replica] = None
         else:
             placed.append(Placed(replica, tuple(PlacedBundle(name, gpus) for name, gpus in stands)))
-        if followed:
-            states = {following for state, found in choices.items() for following in next_states(state, found)}
-            followed = len(states) <= MOST_STATES
-        if not followed:
-            states = {rack.state}
-    return Placement(
-        tuple(placed),
-        tuple(unplaced),
-        tuple(replica for replica in uncertain if replica not in set(unplaced)),
-        tuple(misplaced.items()),
-        followed,
-        {name: Free(cpus, gpus) for name, cpus, gpus in rack.free()},
-    )
+            uncertain += [] if certain else [replica]
+        ways.go_on(choices)
+    free = {name: Free(cpus, gpus) for name, cpus, gpus in rack.free()}
+    return Placement(tuple(placed), tuple(unplaced), tuple(uncertain), tuple(misplaced), ways.followed, free)
+
+
+class _Ways:
+    """All the ways Ray may take: followed one by one, and when they get too many, what room to spare proves."""
+
+    def __init__(self, rack: Rack) -> None:
+        self.followed = True
+        self._rack = rack
+        self._states: set[State] = {rack.state}
+        self._slack = Slack(rack.all_rooms)
+
+    def choices(self, replica: Replica) -> dict[State, Choice]:
+        """What Ray may do next in each."""
+        return {state: choice(dict(state), replica.bundles, replica.one_host) for state in self._states}
+
+    def have_room_for(self, replica: Replica, choices: Mapping[State, Choice]) -> bool:
+        """Whether the replica is surely placed, after all those that were asked about before."""
+        certain = self.followed and all(found.certain for found in choices.values())
+        certain = certain or self._slack.proves(replica.bundles, replica.one_host)
+        self._slack.add(replica.bundles)
+        return certain
+
+    def go_on(self, choices: Mapping[State, Choice]) -> None:
+        """To the next replica; the rack has taken this one."""
+        if self.followed:
+            self._states = {following for state, found in choices.items() for following in next_states(state, found)}
+            self.followed = len(self._states) <= MOST_STATES
+        if not self.followed:
+            self._states = {self._rack.state}
 
 
 def _room_as_asked(host: Host, replicas: Sequence[Replica]) -> Room:

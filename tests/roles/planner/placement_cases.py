@@ -10,7 +10,6 @@ import serve_app
 from roles.model_serving.model import Model
 from roles.planner.placement import Host, Replica, replicas_of
 
-MOST_HOSTS = 4
 MOST_REPLICAS = 14
 
 
@@ -35,11 +34,11 @@ class Case:
         return {"hosts": [[host.num_cpus, host.gpus, host.gpu_model] for host in self.hosts], "groups": groups}
 
 
-def cases(count: int, seed: int) -> Iterator[Case]:
-    """The same ones for the same seed."""
+def cases(count: int, seed: int, most_hosts: int) -> Iterator[Case]:
+    """The same ones for the same numbers."""
     chosen = random.Random(seed)
     while count:
-        hosts = tuple(_host(f"h{number}", chosen) for number in range(chosen.randint(1, MOST_HOSTS)))
+        hosts = tuple(_host(f"h{number}", chosen) for number in range(chosen.randint(1, most_hosts)))
         case = Case(hosts, tuple(_models(hosts, chosen)))
         if 1 <= len(case.replicas) <= MOST_REPLICAS:
             count -= 1

@@ -24,6 +24,8 @@ DIRECTORY = tempfile.mkdtemp(prefix="rrr", dir="/tmp")
 os.environ.update(
     {
         "RAY_TMPDIR": DIRECTORY,
+        # Cores may be shared.
+        "RAY_agent_register_timeout_ms": "120000",
         "RAY_gcs_create_placement_group_retry_min_interval_ms": "2",
         "RAY_gcs_create_placement_group_retry_max_interval_ms": "4",
         "RAY_raylet_report_resources_period_milliseconds": str(int(REPORT_S * 1000)),
@@ -48,7 +50,7 @@ LIMIT_S = 20
 
 
 def start(nodes):
-    """A head with nothing to offer, and the nodes, each with a resource of its own to name it by."""
+    """A cluster: a head with nothing to offer, and the nodes, each with a resource of its own to name it by."""
     cluster = Cluster(
         initialize_head=True,
         head_node_args={
@@ -149,7 +151,6 @@ def wait_until_empty():
 def main():
     nodes, chosen = int(sys.argv[1]), random.Random(int(sys.argv[2]))
     cluster = start(nodes)
-    print("up", file=sys.stderr, flush=True)
     try:
         numbers = {}
         for node in ray.nodes():

@@ -11,7 +11,7 @@ import pytest
 
 from roles.planner.placement import Placement, place
 from tests.lab.lab import DEFAULT_DIRECTORY, Tell
-from tests.roles.planner.placement_cases import MOST_HOSTS, Case, cases
+from tests.roles.planner.placement_cases import Case, cases
 
 REFERENCE = Path(__file__).parent / "ray_reference.py"
 CACHE = Path(os.environ.get("LAB_CACHE", DEFAULT_DIRECTORY / "cache"))
@@ -58,11 +58,11 @@ def ray_python() -> Path:
     return directory / "bin/python"
 
 
-def compared(ray_python: Path, count: int, seed: int, repeats: int) -> list[Compared]:
+def compared(ray_python: Path, count: int, seed: int, repeats: int, most_hosts: int) -> list[Compared]:
     """Ask both; each repeat puts the hosts of the case on other nodes, so that equal ones are met in another order."""
-    asked = list(cases(count, seed))
+    asked = list(cases(count, seed, most_hosts))
     lines = "".join(f"{json.dumps(case.for_ray())}\n" * repeats for case in asked)
-    command = [str(ray_python), str(REFERENCE), str(MOST_HOSTS), str(seed)]
+    command = [str(ray_python), str(REFERENCE), str(most_hosts), str(seed)]
     result = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=900)
     assert result.returncode == 0, result.stderr[-4000:]
     answers = [json.loads(line) for line in result.stdout.splitlines()]
@@ -74,7 +74,10 @@ def compared(ray_python: Path, count: int, seed: int, repeats: int) -> list[Comp
 
 
 def check(found: list[Compared], tell: Tell, most_refused: int) -> None:
-    """No promise is broken, and at most ``most_refused`` of the lists that Ray placed each time are refused."""
+    """No promise is broken, and at most ``most_refused`` of the lists that Ray placed each time are refused.
+
+    None was when this was written. Few may be: what is refused since Ray may pick otherwise, Ray may place by luck.
+    """
     fitting = [each for each in found if each.always_fits]
     refused = [each for each in fitting if not each.plan.fits]
     by_chance = [each for each in refused if not each.plan.unplaced]
@@ -89,11 +92,11 @@ def check(found: list[Compared], tell: Tell, most_refused: int) -> None:
 
 @pytest.mark.lab
 def test_what_the_planner_says_fits_ray_places(ray_python: Path, tell: Tell) -> None:
-    check(compared(ray_python, count=40, seed=1, repeats=1), tell, most_refused=1)
+    check(compared(ray_python, count=40, seed=1, repeats=1, most_hosts=3), tell, most_refused=0)
 
 
 @pytest.mark.lab
 @pytest.mark.long
 @pytest.mark.parametrize("seed", [7, 8])
 def test_hundreds_of_lists_come_out_as_planned(seed: int, ray_python: Path, tell: Tell) -> None:
-    check(compared(ray_python, count=200, seed=seed, repeats=2), tell, most_refused=4)
+    check(compared(ray_python, count=200, seed=seed, repeats=2, most_hosts=4), tell, most_refused=2)

@@ -11,6 +11,10 @@ from roles.planner import alone, fit
 from roles.planner.changes import ModelChange
 from roles.planner.placement import Host, Placed, PlacedBundle, Placement, Replica, place, replicas_of
 
+# Fields that say what a replica asks of Ray.
+SIZE_FIELDS = frozenset(
+    ("accelerator_type", "tensor_parallel_size", "pipeline_parallel_size", "share_gpu", "gpu_memory_utilization")
+)
 Standing = Mapping[str, Sequence[str]]
 """By slug, the host of each replica that runs now."""
 
@@ -24,20 +28,38 @@ def problems(
 ) -> Iterator[str]:
     """Models that cannot start, or not by ``surge``, while the others stay where they are.
 
+    Models have their turns in the order of the list; one that is to be swapped holds its room until then.
+
     Models with several pipeline stages are not looked at: nobody tells on which hosts their stages are.
     """
-    kinds = {change.slug: change.kind for change in changes}
     if any(model.pipeline_parallel_size > 1 for model in models):
         return
-    stay = {model.slug: stands(model, hosts, standing) for model in models if not _leaves(model, kinds)}
-    wanted = [replica for model in models for replica in _wanted(model, kinds, stay.get(model.slug, ()))]
-    if not wanted:
-        return
-    placement = place(wanted, hosts, [placed for group in stay.values() for placed in group])
-    lost = {replica.slug for replica in (*placement.unplaced, *placement.uncertain)}
+    by_slug = {change.slug: change for change in changes}
+    stand = {model.slug: stands(model, hosts, standing) for model in models}
     for index, model in enumerate(models):
-        if model.slug in lost:
-            yield f"{source.where(('models', index))}: {_line(model, hosts, placement, surge=model.slug in stay)}"
+        wanted, stays = _turn(model, by_slug.get(model.slug), stand[model.slug])
+        if not wanted:
+            continue
+        others = [placed for slug, group in stand.items() if slug != model.slug for placed in group]
+        placement = place(wanted, hosts, [*others, *stays])
+        if placement.fits:
+            stand[model.slug] = placement.placed
+        else:
+            yield f"{source.where(('models', index))}: {_line(model, hosts, placement, surge=bool(stays))}"
+
+
+def _turn(
+    model: Model, change: ModelChange | None, stands: tuple[Placed, ...]
+) -> tuple[tuple[Replica, ...], tuple[Placed, ...]]:
+    """The replicas that are placed when it is this model's turn to start, and those of it that stay meanwhile."""
+    kind = change.kind if change else "unknown"
+    if kind == "restart" and change is not None and model.update == "surge":
+        return replicas_of(model), stands
+    if kind == "restart" and change is not None and not SIZE_FIELDS & set(change.fields):
+        return replicas_of(model)[len(stands) :], stands  # the room that it frees is room enough
+    if kind in ("start", "restart"):
+        return replicas_of(model), ()
+    return replicas_of(model)[len(stands) :], stands
 
 
 def stands(model: Model, hosts: Sequence[Host], standing: Standing) -> tuple[Placed, ...]:
@@ -50,17 +72,6 @@ def stands(model: Model, hosts: Sequence[Host], standing: Standing) -> tuple[Pla
 
 def _placed(replica: Replica, name: str) -> Placed:
     return Placed(replica, tuple(PlacedBundle(name) for _ in replica.bundles))
-
-
-def _leaves(model: Model, kinds: Mapping[str, str]) -> bool:
-    """Whether what runs of it is gone before models are started: swaps stop together, then all start in turn."""
-    return kinds.get(model.slug) == "restart" and model.update == "swap"
-
-
-def _wanted(model: Model, kinds: Mapping[str, str], stay: Sequence[Placed]) -> Sequence[Replica]:
-    if kinds.get(model.slug) in ("start", "restart"):
-        return replicas_of(model)
-    return replicas_of(model)[len(stay) :]
 
 
 def _line(model: Model, hosts: Sequence[Host], placement: Placement, *, surge: bool) -> str:

@@ -62,8 +62,9 @@ class Starter:
     def start(self) -> None:
         """Return when the model has answered a request; raise StartFailed with nothing of it left behind.
 
-        A running application with the same settings is adopted: the unit's program may have died without it. With
-        ``update: surge`` a running one serves until its successor does, and goes on serving when that fails.
+        A running application with the same settings is adopted: the unit's program may have died without it. One that
+        is to be replaced serves until it is this model's turn; with ``update: surge`` until its successor does, and on
+        when that fails.
         """
         with StartQueue(self.host.run_dir, self.slug) as queue:
             self._start(queue)
@@ -71,16 +72,22 @@ class Starter:
     def _start(self, queue: StartQueue) -> None:
         record = read_record(self.host.run_dir, self.slug) or Record()
         existing = self._existing()
-        attempts = record.attempts
         if existing is not None and record.state != "replace" and self._is_wanted(existing):
             queue.leave()
             self._adopt(existing)
             return
-        self._wait_for_nodes(queue)
-        previous = record.fields if existing is not None and self.fields["update"] == "surge" else None
-        self._record(Record("replace" if previous else "starting", previous or dict(self.fields), attempts))
-        with queue.turn(QUEUE_LIMIT_S, self._show_queue):
-            self._replace(existing, previous)
+        previous = record.fields if existing is not None else {}
+        self._record(Record("replace" if previous else "starting", previous or dict(self.fields), record.attempts))
+        surged = existing if self.fields["update"] == "surge" else None
+        try:
+            self._wait_for_nodes(queue)
+            with queue.turn(QUEUE_LIMIT_S, self._show_queue):
+                self._replace(existing, surged, record.attempts)
+        except StartFailed as failed:
+            if surged is None:
+                self._give_up()
+                raise
+            self._put_back(surged, previous, str(failed))
 
     def _adopt(self, existing: Mapping[str, Any]) -> None:
         wanted = self._application(serve_app.generation_of(existing["deployed_app_config"]) or "")
@@ -93,24 +100,18 @@ class Starter:
         self._warm_up(deadline)
         self._record(Record("ready", dict(self.fields)))
 
-    def _replace(self, existing: Mapping[str, Any] | None, previous: dict[str, Any] | None) -> None:
+    def _replace(self, existing: Mapping[str, Any] | None, surged: Mapping[str, Any] | None, attempts: int) -> None:
         deadline = time.monotonic() + self.fields["start_timeout_s"]
         old = tuple(replica["replica_id"] for replica in app_state.replicas(existing, self.slug)) if existing else ()
-        if previous is None:
+        if surged is None:
             remove(self.api, self.name, self.say)
+            self._record(Record("starting", dict(self.fields), attempts))
         began = time.monotonic()
-        try:
-            self._put(self._application(f"{time.time_ns()}"))
-            self._follow(deadline, old)
-            self._warm_up(deadline)
-        except StartFailed as failed:
-            if previous is None or existing is None:
-                self._give_up()
-                raise
-            self._put_back(existing, previous, str(failed))
-        else:
-            write_load(self.host.state_dir, self.slug, time.monotonic() - began, self.fields)
-            self._record(Record("ready", dict(self.fields)))
+        self._put(self._application(f"{time.time_ns()}"))
+        self._follow(deadline, old)
+        self._warm_up(deadline)
+        write_load(self.host.state_dir, self.slug, time.monotonic() - began, self.fields)
+        self._record(Record("ready", dict(self.fields)))
 
     def _put_back(self, existing: Mapping[str, Any], previous: dict[str, Any], reason: str) -> None:
         """The replicas of the previous version never stopped; Serve keeps them when it gets their config again."""

@@ -39,11 +39,25 @@ def main(arguments: list[str]) -> int:
     command, slug = arguments
     try:
         host = ModelHost.from_environ(os.environ)
-        fields = _fields(slug) if command != "stop" else _fields_to_stop(slug)
     except serve_app.SettingsError as error:
         return fail(slug, str(error), EXIT_FOR_GOOD)
     api = serve_api(host)
+    try:
+        fields = _fields(slug) if command != "stop" else _fields_to_stop(slug)
+    except serve_app.SettingsError as error:
+        if command == "run":
+            _remove_replaced(slug, host, api)
+        return fail(slug, str(error), EXIT_FOR_GOOD)
     return COMMANDS[command](fields, host, api)
+
+
+def _remove_replaced(slug: str, host: ModelHost, api: ServeApi) -> None:
+    """What a restart has left serving for a start that cannot come: with ``swap`` no unit stands for it any more."""
+    record = read_record(host.run_dir, slug)
+    if record is not None and record.state == "replace" and record.fields.get("update") != "surge":
+        with suppress(ServeError):
+            api.change_application(serve_app.application_name(slug), None)
+        remove_record(host.run_dir, slug)
 
 
 def serve_api(host: ModelHost) -> ServeApi:
@@ -128,7 +142,8 @@ def _start_stopped(fields: Mapping[str, Any], host: ModelHost, api: ServeApi) ->
     job = systemd.pending_job(f"rayrack-model@{slug}.service")
     if job is None:
         return EXIT_AGAIN  # killed alone: the next program goes on where this one was
-    if job == "restart" and fields["update"] == "surge":
+    record = read_record(host.run_dir, slug)
+    if job == "restart" and record is not None and record.state == "replace":
         return 0
     if systemd.pending_job(HEAD_UNIT) not in ("stop", "restart"):
         with suppress(ServeError):
@@ -187,9 +202,9 @@ def describe(app: Mapping[str, Any], slug: str, host: ModelHost) -> str:
 def stop(fields: Mapping[str, Any], host: ModelHost, api: ServeApi) -> int:
     """Remove the model's application and wait until its replicas are gone.
 
-    Not when the head goes down with it, and not for a restart with ``update: surge``, where the next start replaces the
-    application while it serves. Not either when the program died: then there is no main process, and systemd starts it
-    again.
+    Not when the head goes down with it, and not for a restart: the next start replaces the application when it is its
+    turn, and it serves until then. Not either when the program died: then there is no main process, and systemd starts
+    it again.
     """
     slug = fields["slug"]
     if "MAINPID" not in os.environ:
@@ -199,7 +214,7 @@ def stop(fields: Mapping[str, Any], host: ModelHost, api: ServeApi) -> int:
         return 0
     restarts = systemd.pending_job(f"rayrack-model@{slug}.service") == "restart"
     record = read_record(host.run_dir, slug)
-    if restarts and fields["update"] == "surge" and record is not None:
+    if restarts and record is not None:
         record.state = "replace"
         write_record(host.run_dir, slug, record)
         return 0

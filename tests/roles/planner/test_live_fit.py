@@ -72,3 +72,22 @@ def test_a_replica_on_a_host_that_has_left_the_rack_counts_as_gone() -> None:
     pair = model("a", tensor_parallel_size=4, min_replicas=2)
     assert problems([pair], {"a": "unchanged"}, {"a": ["gpu-01", "gpu-99"]}) == []
     assert "finds no room" in problems([pair], {"a": "unchanged"}, {"a": ["gpu-01", "gpu-99"]}, HOSTS[:1])[0]
+
+
+def test_models_have_their_turns_in_the_order_of_the_list() -> None:
+    """The first needs what the second frees, which holds its room until it is its turn."""
+    one = HOSTS[:1]
+    standing = {"a": ["gpu-01"], "b": ["gpu-01"]}
+    a, b = model("a", tensor_parallel_size=3), model("b", tensor_parallel_size=1)
+    resized = [ModelChange(slug, "restart", ("tensor_parallel_size",)) for slug in ("a", "b")]
+    stands_on_three = {"a": ["gpu-01"], "b": ["gpu-01"] * 3}
+    assert list(live_fit.problems([b, a], one, resized, standing, LIST)) == []
+    (problem,) = live_fit.problems([a, b], one, resized, stands_on_three, LIST)
+    assert problem.startswith("models.yaml: models[0]: finds no room")
+
+
+def test_a_restart_that_asks_for_no_more_than_before_always_has_its_room() -> None:
+    scattered = {"a": ["gpu-01"], "b": ["gpu-01", "gpu-02"]}
+    models = [model("a", tensor_parallel_size=3), model("b", min_replicas=2)]
+    restarts = [ModelChange(slug, "restart", ("dtype",)) for slug in ("a", "b")]
+    assert list(live_fit.problems(models, HOSTS, restarts, scattered, LIST)) == []

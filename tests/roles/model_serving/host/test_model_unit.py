@@ -7,6 +7,7 @@ from pathlib import Path
 import model_unit
 import pytest
 from model_host import ModelHost
+from start_queue import StartQueue
 
 from tests.roles.model_serving.host.one_unit import NAME, SLUG, UNIT, Unit
 from tests.roles.model_serving.host.recorded_serve import MISSING, TOKEN
@@ -92,9 +93,64 @@ def test_a_restart_replaces_the_replicas(unit: Unit) -> None:
     replica = unit.serve.replica(NAME)
     unit.jobs[UNIT] = "restart"
     assert unit.command("stop") == 0
-    assert unit.serve.config["applications"] == [], "swap: the old one goes first"
+    puts = len(unit.serve.puts)
     unit.started()
     assert unit.serve.replica(NAME) != replica
+    assert unit.serve.puts[puts]["applications"] == [], "swap: the old one goes first"
+
+
+def test_a_restarted_model_serves_until_it_is_its_turn(unit: Unit) -> None:
+    unit.started()
+    replica = unit.serve.replica(NAME)
+    with StartQueue(unit.host.run_dir, "tiny-b") as other, other.turn(1, str):
+        unit.jobs[UNIT] = "restart"
+        unit.command("stop", dtype="half")
+        thread = unit.end_when_said("waiting for the start of tiny-b")
+        assert unit.run(dtype="half") == 0, "and another restart meanwhile changes nothing of that"
+        thread.join()
+        assert unit.serve.replica(NAME) == replica
+    unit.started(dtype="half")
+    assert unit.serve.replica(NAME) != replica
+
+
+def test_a_restart_that_no_node_could_hold_leaves_nothing_behind(
+    unit: Unit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unit.started()
+    unit.jobs[UNIT] = "restart"
+    unit.command("stop", tensor_parallel_size=20)
+    assert unit.run(tensor_parallel_size=20) == 78
+    assert "needs 21 CPU" in capsys.readouterr().err
+    assert unit.serve.config["applications"] == []
+    assert unit.record() is None
+
+
+def test_a_surge_that_no_node_could_hold_leaves_the_old_version_serving(
+    unit: Unit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unit.started(update="surge")
+    before = unit.serve.config["applications"]
+    unit.jobs[UNIT] = "restart"
+    unit.command("stop", update="surge", tensor_parallel_size=20)
+    thread = unit.end_when_said("the previous version")
+    assert unit.run(update="surge", tensor_parallel_size=20) == 0
+    thread.join()
+    assert unit.serve.config["applications"] == before
+    assert "update failed, the previous version goes on serving: needs 21 CPU" in capsys.readouterr().err
+
+
+def test_a_restart_with_wrong_settings_leaves_nothing_behind(
+    unit: Unit, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit.started()
+    unit.jobs[UNIT] = "restart"
+    unit.command("stop")
+    monkeypatch.setattr(ModelHost, "from_environ", lambda _: unit.host)
+    monkeypatch.setenv("RAYRACK_MODEL_ID", "{")
+    assert model_unit.main(["run", SLUG]) == 78
+    assert "RAYRACK_MODEL_ID" in capsys.readouterr().err
+    assert unit.serve.config["applications"] == []
+    assert unit.record() is None
 
 
 def test_a_surging_restart_never_removes_the_application(unit: Unit) -> None:

@@ -4,7 +4,7 @@ Replicas are placed in the order given, one after the other, as Serve makes thei
 of several hosts, all of them are followed: a replica counts as placed only when it is, whichever host Ray picks.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from roles.model_serving.model import Model
@@ -150,8 +150,8 @@ def place(replicas: Sequence[Replica], hosts: Sequence[Host], running: Sequence[
         running: replicas that stand on some of ``hosts`` and stay. Which GPUs they have is not asked: Rack.stand
             assumes the worst.
     """
-    rack = Rack([(host.name, _room_as_asked(host, replicas)) for host in hosts])
-    for one in running:
+    rack = Rack(list(zip([host.name for host in hosts], _rooms_as_asked(hosts, replicas), strict=True)))
+    for one in sorted(running, key=lambda one: max(bundle.gpu for bundle in one.replica.bundles), reverse=True):
         rack.stand(one.replica.bundles, [bundle.host for bundle in one.bundles])
     ways = _Ways(rack)
     placed: list[Placed] = []
@@ -204,15 +204,15 @@ class _Ways:
             self._states = {self._rack.state}
 
 
-def _room_as_asked(host: Host, replicas: Sequence[Replica]) -> Room:
-    """A host's room without what nobody asks about, so that hosts are alike that are alike to these replicas."""
-    types = {bundle.accelerator_type for replica in replicas for bundle in replica.bundles}
-    types.discard(None)
-    known = host.gpu_model in types or (host.gpu_model is None and types)
-    return host.room._replace(
-        gpu_model=host.gpu_model if known else "",
-        runs_cpu_models=host.runs_cpu_models or all(replica.uses_gpu for replica in replicas),
-    )
+def _rooms_as_asked(hosts: Sequence[Host], replicas: Sequence[Replica]) -> Iterator[Room]:
+    """Rooms without what nobody asks about, so that hosts are alike that are alike to these replicas."""
+    types = {bundle.accelerator_type for replica in replicas for bundle in replica.bundles} - {None}
+    gpus_only = all(replica.uses_gpu for replica in replicas)
+    for host in hosts:
+        known = host.gpu_model in types or (host.gpu_model is None and types)
+        yield host.room._replace(
+            gpu_model=host.gpu_model if known else "", runs_cpu_models=host.runs_cpu_models or gpus_only
+        )
 
 
 def _wrong_rooms(choices: Iterable[Choice]) -> dict[Room, None]:

@@ -7,6 +7,7 @@ random ids, another one at each try.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from roles.planner.placement_room import Bundle, Room, after, fill, score, total
 
@@ -68,10 +69,8 @@ def _pack(rooms: Rooms, bundles: tuple[Bundle, ...]) -> Choice:
     ways: list[Way] = []
     refusing: dict[Room, None] = {}
     certain = True
-    for steps, complete in _packings(dict(rooms), [(number, bundles[number]) for number in order]):
-        if len(ways) >= _MOST_WAYS:
-            certain = False
-            break
+    packings = _packings(dict(rooms), [(number, bundles[number]) for number in order])
+    for steps, complete in islice(packings, _MOST_WAYS):
         lefts = [after(room, tuple(bundles[number] for number in sorted(numbers))) for room, numbers in steps]
         refusing |= {room: None for (room, _), left in zip(steps, lefts, strict=True) if left is None}
         certain = certain and complete and not any(room.doubted for room, _ in steps) and None not in lefts
@@ -80,6 +79,7 @@ def _pack(rooms: Rooms, bundles: tuple[Bundle, ...]) -> Choice:
         )
         if complete and len(way) == len(steps):
             ways.append(way)
+    certain = certain and next(packings, None) is None
     return Choice(tuple(dict.fromkeys(ways)), certain and bool(ways), tuple(refusing))
 
 

@@ -64,16 +64,18 @@ class Rack:
     def stand(self, bundles: Sequence[Bundle], names: Sequence[str]) -> None:
         """Take the room of a replica that stands on these hosts, a bundle on each.
 
-        Which GPUs it has is not known. Its shares are put on the GPUs with the most left: no other way leaves fewer
-        GPUs whole. A host that has less than that, having lost a GPU, has nothing left.
+        Which GPUs it has is not known. Each part is put where the most is left; when the largest come first, no other
+        way leaves fewer GPUs whole. A host that has less than that, having lost a GPU, has nothing left.
         """
         for bundle, name in zip(bundles, names, strict=True):
             index = self._names.index(name)
             gpus, room = self._gpus[index], self._rooms[index]
             for amount in [UNITS] * (bundle.gpu // UNITS) + [bundle.gpu % UNITS]:
-                if amount and gpus:
-                    fullest = max(range(len(gpus)), key=lambda gpu: gpus[gpu])
-                    gpus[fullest] = max(0, gpus[fullest] - amount)
+                while amount and any(gpus):
+                    emptiest = max(range(len(gpus)), key=lambda gpu: gpus[gpu])
+                    taken = min(amount, gpus[emptiest])
+                    gpus[emptiest] -= taken
+                    amount -= taken
             cpu = None if room.cpu is None else max(0, room.cpu - bundle.cpu)
             accelerator = max(0, room.accelerator - bundle.accelerator)
             self._change(index, room._replace(gpus=tuple(sorted(gpus)), cpu=cpu, accelerator=accelerator))

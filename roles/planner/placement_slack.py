@@ -18,6 +18,7 @@ class Slack:
     def __init__(self, rooms: Iterable[Room]) -> None:
         self._rooms = Counter(rooms)
         self._by_type: dict[str | None, Counter[str]] = {}
+        self._shares_stand = any(0 < left < UNITS for room in self._rooms for left in room.gpus)
         self._largest_share = 0
         self._most_whole = 0
 
@@ -28,6 +29,7 @@ class Slack:
         for bundle in bundles:
             if bundle.gpu < UNITS:
                 self._largest_share = max(self._largest_share, bundle.gpu)
+                self._shares_stand |= bundle.gpu > 0
             used = self._by_type.setdefault(bundle.accelerator_type, Counter())
             used["gpu"] += bundle.gpu
             used["touched"] += max(bundle.gpu // UNITS, int(bundle.gpu > 0))
@@ -43,7 +45,7 @@ class Slack:
         used = self._used(need.accelerator_type, rooms)
         if one_host:
             return self._useless(rooms, need, used) < sum(rooms.values())
-        if self._largest_share or not all(bundle.gpu == UNITS for bundle in bundles):
+        if self._shares_stand or not all(bundle.gpu == UNITS for bundle in bundles):
             return False
         # Whole GPUs alone: a worker takes any that is left, and the first worker's host needs the replica's CPU too.
         left = sum(_untouched(room) * count for room, count in rooms.items()) - used["touched"]
@@ -68,7 +70,7 @@ class Slack:
             useless += most(lambda room: room.accelerator - need.accelerator + 1, used["accelerator"])
         share = need.gpu if need.gpu < UNITS else 0
         # A raylet refuses whole GPUs where shares stand on too many; one that refuses a share has none left whole.
-        whole = max(need.gpu // UNITS, self._most_whole if self._largest_share or share else 0)
+        whole = max(need.gpu // UNITS, self._most_whole if self._shares_stand or share else 0)
         if share:
             largest = max(share, self._largest_share)
             useless += most(lambda room: sum(max(0, left - largest + 1) for left in room.gpus), used["gpu"])

@@ -17,6 +17,7 @@ import shutil
 import sys
 import tempfile
 import time
+from typing import Any
 
 REPORT_S = 0.01
 # Not /tmp/ray, which may be another cluster's; short, as it is part of a socket's path.
@@ -41,15 +42,21 @@ os.environ.update(
 import ray  # noqa: E402
 from ray._private import state  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
-from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group  # noqa: E402
+from ray.util.placement_group import (  # noqa: E402
+    PlacementGroup,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
 
+Host = tuple[float, int, str | None]
 NODE_CPUS, NODE_GPUS, TYPES = 64, 8, ("H100", "L4")
 # Each attempt of Ray's that a raylet refuses makes the GCS count that host as fuller; after these none is left to try.
 ATTEMPTS = 12
 LIMIT_S = 20
 
 
-def start(nodes):
+def start(nodes: int) -> Cluster:
     """A cluster: a head with nothing to offer, and the nodes, each with a resource of its own to name it by."""
     cluster = Cluster(
         initialize_head=True,
@@ -78,26 +85,26 @@ def start(nodes):
     return cluster
 
 
-def settle():
+def settle() -> None:
     """Let reports of the raylets that are under way arrive."""
     time.sleep(3 * REPORT_S)
 
 
-def poke():
+def poke() -> None:
     """Make Ray look at what is pending now and not at its next tick; on the head, whose resources nobody wants."""
     group = placement_group([{"poke": 0.01}])
     group.wait(LIMIT_S)
     remove_placement_group(group)
 
 
-def filler(number, host):
+def filler(number: int, host: Host | None) -> PlacementGroup:
     cpus, gpus, kind = host or (0, 0, None)
     taken = {"CPU": NODE_CPUS - cpus, "GPU": NODE_GPUS - gpus, f"node{number}": 0.01}
     taken |= {f"accelerator_type:{other}": 1 for other in TYPES if other != kind or not gpus}
     return placement_group([{name: amount for name, amount in taken.items() if amount}], strategy="STRICT_PACK")
 
 
-def placed(group, numbers):
+def placed(group: PlacementGroup, numbers: dict[str, int]) -> list[int] | None:
     """The node of each bundle, or None when Ray has tried often enough."""
     deadline = time.monotonic() + LIMIT_S
     while True:
@@ -112,11 +119,12 @@ def placed(group, numbers):
         poke()
 
 
-def answer(case, nodes, numbers, chosen):
+def answer(case: dict[str, Any], nodes: int, numbers: dict[str, int], chosen: random.Random) -> list[list[int] | None]:
     """Where Ray puts the groups of a case. One that stays pending is taken away, like a model that did not start."""
     hosts = dict(zip(chosen.sample(range(nodes), len(case["hosts"])), range(len(case["hosts"])), strict=True))
     fillers = [filler(number, case["hosts"][hosts[number]] if number in hosts else None) for number in range(nodes)]
-    groups, answers = [], []
+    groups: list[PlacementGroup] = []
+    answers: list[list[int] | None] = []
     for each in fillers:
         if not each.wait(LIMIT_S):
             raise TimeoutError("a node could not be filled")
@@ -137,7 +145,7 @@ def answer(case, nodes, numbers, chosen):
     return answers
 
 
-def wait_until_empty():
+def wait_until_empty() -> None:
     deadline = time.monotonic() + LIMIT_S
     while time.monotonic() < deadline:
         settle()
@@ -148,11 +156,11 @@ def wait_until_empty():
     raise TimeoutError("the groups of a case were not given back")
 
 
-def main():
+def main() -> None:
     nodes, chosen = int(sys.argv[1]), random.Random(int(sys.argv[2]))
     cluster = start(nodes)
     try:
-        numbers = {}
+        numbers: dict[str, int] = {}
         for node in ray.nodes():
             for name in node["Resources"]:
                 if name.removeprefix("node").isdigit():

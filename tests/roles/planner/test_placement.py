@@ -140,6 +140,13 @@ def test_what_runs_takes_its_room_first_and_as_many_whole_gpus_as_it_may_have() 
     assert place(replicas_of(model("whole")), rack, running).unplaced
 
 
+def test_what_runs_is_taken_off_in_full_whatever_its_order() -> None:
+    models = [share("a", 0.475, replicas=2), model("b")]
+    running = [Placed(replica, (PlacedBundle("box"),)) for each in models for replica in replicas_of(each)]
+    assert place([], [host("box", 2)], running).free["box"].gpus == (0, 0)
+    assert place([], [host("box", 1)], running).free["box"].gpus == (0,)
+
+
 def test_twenty_shares_of_a_twentieth_are_one_gpu() -> None:
     assert placed([host("box", 1)], share("a", 0.0475, replicas=20)).fits
     assert placed([host("box", 1)], share("a", 0.0475, replicas=21)).unplaced

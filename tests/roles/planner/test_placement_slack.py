@@ -1,5 +1,6 @@
 """Room to spare as proof: it promises only what following every way confirms."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from roles.model_serving.model import Model
 from roles.planner import placement
-from roles.planner.placement import Host, Placement, Replica, place, replicas_of
+from roles.planner.placement import Host, Placed, PlacedBundle, Placement, Replica, place, replicas_of
 
 
 def replicas(name: str, count: int, **fields: Any) -> list[Replica]:
@@ -20,10 +21,10 @@ def share(name: str, count: int, utilization: float, **fields: Any) -> list[Repl
     return replicas(name, count, share_gpu=True, gpu_memory_utilization=utilization, **fields)
 
 
-def by_proof_alone(asked: list[Replica], rack: list[Host]) -> Placement:
+def by_proof_alone(asked: list[Replica], rack: list[Host], running: Sequence[Placed] = ()) -> Placement:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(placement, "MOST_STATES", 0)
-        return place(asked, rack)
+        return place(asked, rack, running)
 
 
 MIXED = [Host(f"h{number}", 128, 8, ("H100", "L4")[number % 2]) for number in range(40)]
@@ -61,6 +62,15 @@ def test_a_cpu_model_is_not_proven_where_ray_may_start_it_on_the_wrong_runtime()
     asked = replicas("a", 2, accelerator_type="cpu")
     assert place(asked, rack).fits
     assert by_proof_alone(asked, rack).uncertain
+
+
+def test_where_shares_stand_already_a_raylet_may_have_refused() -> None:
+    rack = [Host("shared", 128, 3, "H100"), Host("free", 64, 2, "H100")]
+    running = [Placed(replica, (PlacedBundle("shared"),)) for replica in share("r", 2, 0.475)]
+    pair, single = replicas("pair", 1, tensor_parallel_size=2), replicas("single", 1)
+    # Ray tries the two GPUs' worth that is left on `shared` for the pair; after that it may not see the single one.
+    assert place([*pair, *single], rack, running).uncertain == tuple(single)
+    assert set(by_proof_alone([*pair, *single], rack, running).uncertain) >= set(single)
 
 
 hosts = st.lists(

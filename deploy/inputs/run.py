@@ -176,7 +176,8 @@ def _in_order(lines: Mapping[str, list[str]]) -> list[str]:
 def _models_without(names: Collection[str]) -> list[str]:
     """What does not fit on the rack without these hosts."""
     left = [capacity_of(each) for each in rack().hosts if each.name not in names]
-    return fit.problems(rack().models, left, rack().models_source) if left else []
+    models, source = rack().models, rack().models_source
+    return fit.problems(models, left, source, fit.placed(models, left)) if left else []
 
 
 def capacity_of(each: RackHost) -> Capacity:

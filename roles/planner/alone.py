@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from roles import field_errors
 from roles.model_serving.model import Model
-from roles.planner.placement import CPU_WORKER_CPUS, REPLICA_CPUS, Host, bundles_of, place, replicas_of
+from roles.planner.placement import Host, bundles_of, place, replicas_of
 from roles.planner.placement_room import UNITS
 
 Problem = tuple[field_errors.Path, str]
@@ -80,6 +80,6 @@ def _cpu_problems(model: Model, hosts: Sequence[Host]) -> Iterator[Problem]:
     needed = cpus(model)
     largest = max(kind, key=lambda host: host.num_cpus or 0)
     if largest.num_cpus is not None and needed > largest.num_cpus:
-        path = ("tensor_parallel_size",) if needed > REPLICA_CPUS + CPU_WORKER_CPUS else ("accelerator_type",)
+        path = ("tensor_parallel_size" if model.tensor_parallel_size > 1 else "accelerator_type",)
         there = f"{largest.name} has {largest.num_cpus:g} (num_cpus sets that)"
         yield path, f"{needed} CPUs needed on one host, {there}"

@@ -52,8 +52,8 @@ def plan(inputs: PlanInputs) -> Plan:
         model.slug: memory_fit.kinds(model, [(each.host, each.gpu) for each in left], _found(inputs, model))
         for model in inputs.models
     }
-    problems = fit.problems(inputs.models, hosts, inputs.source) if hosts else []
-    warnings: list[str] = []
+    problems = fit.problems(inputs.models, hosts, inputs.source, placement) if hosts else []
+    warnings = fit.warnings(inputs.models, inputs.source, placement)
     for index, model in enumerate(inputs.models):
         problems += memory_fit.problems(index, on_gpus[model.slug], inputs.source)
         warnings += memory_fit.warnings(index, on_gpus[model.slug], inputs.source)

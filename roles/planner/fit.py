@@ -8,17 +8,22 @@ from roles.model_serving.list_source import Source
 from roles.model_serving.model import Model
 from roles.planner import alone
 from roles.planner.placement import Host, Placed, Placement, place, replicas_of
+from roles.planner.placement_verdict import judge
 
 # A line names so many hosts with what is free there; the rest are counted. Models likewise.
 _HOSTS_NAMED = 4
 _MODELS_NAMED = 5
+_ORDER_NAMED = 12
 
 
-def problems(models: Sequence[Model], hosts: Sequence[Host], source: Source) -> list[str]:
+def problems(models: Sequence[Model], hosts: Sequence[Host], source: Source, placement: Placement) -> list[str]:
     """Why the replicas that always run do not all find room on ``hosts`` when the rack starts empty; else nothing.
 
     One line per model that could not run even alone; when each could, per thing the rack has too little of for all
     together; when there is enough of everything, per model that Ray finds no room for beside the others.
+
+    Args:
+        placement: of ``models`` on ``hosts``.
     """
     found = [
         f"{source.where(('models', index, *path))}: {text}"
@@ -26,7 +31,20 @@ def problems(models: Sequence[Model], hosts: Sequence[Host], source: Source) -> 
         for path, text in alone.problems(model, hosts)
     ]
     found = found or [f"{source.where(('models',))}: {text}" for text in _sums(models, hosts)]
-    return found or list(_unplaced(models, hosts, source))
+    return found or [*_unplaced(models, hosts, source, placement), *_splits(models, source, placement)]
+
+
+def warnings(models: Sequence[Model], source: Source, placement: Placement) -> list[str]:
+    """Models of which nobody can say whether they find room: Ray may place what comes before them in too many ways."""
+    if placement.followed or placement.unplaced:
+        return []
+    open_ones = {replica.slug for replica in placement.uncertain}
+    return [
+        f"{source.where(('models', index))}: there is room for it, and Ray may place the models before it so that there "
+        "is none: the rack is nearly full and its hosts are unlike"
+        for index, model in enumerate(models)
+        if model.slug in open_ones
+    ]
 
 
 def placed(models: Iterable[Model], hosts: Sequence[Host], running: Sequence[Placed] = ()) -> Placement:
@@ -41,8 +59,9 @@ def reachable(model: Model, placement: Placement, hosts: Sequence[Host]) -> int:
     return stand + len(place(more, hosts, placement.placed).placed) if more else stand
 
 
-def _unplaced(models: Sequence[Model], hosts: Sequence[Host], source: Source) -> Iterator[str]:
-    placement = placed(models, hosts)
+def _unplaced(models: Sequence[Model], hosts: Sequence[Host], source: Source, placement: Placement) -> Iterator[str]:
+    if placement.fits or (not placement.unplaced and not placement.followed):
+        return
     stand = Counter(each.replica.slug for each in placement.placed)
     stand.subtract(replica.slug for replica in placement.uncertain)
     certain = {replica.slug for replica in placement.unplaced}
@@ -59,6 +78,22 @@ def _unplaced(models: Sequence[Model], hosts: Sequence[Host], source: Source) ->
         )
     if len(lost) > _MODELS_NAMED:
         yield f"{source.where(('models',))}: {len(lost) - _MODELS_NAMED} more models find no room"
+
+
+def _splits(models: Sequence[Model], source: Source, placement: Placement) -> Iterator[str]:
+    """vLLM takes bundles of one GPU only, and PACK fills a host with as many as it has free."""
+    for index, model in enumerate(models):
+        size = model.tensor_parallel_size
+        for placed in placement.placed if model.pipeline_parallel_size > 1 < size else ():
+            on_hosts = Counter(bundle.host for bundle in placed.bundles)
+            if placed.replica.slug == model.slug and any(count % size for count in on_hosts.values()):
+                spread = ", ".join(f"{alone.gpus(count)} on {name}" for name, count in on_hosts.items())
+                yield (
+                    f"{source.where(('models', index, 'pipeline_parallel_size'))}: Ray would split a tensor-parallel "
+                    f"group of {size} GPUs over hosts ({spread}): put it before models that leave hosts with a number "
+                    f"of free GPUs that is no multiple of {size}"
+                )
+                break
 
 
 def free(model: Model, hosts: Sequence[Host], placement: Placement) -> str:
@@ -80,8 +115,10 @@ def _remedy(models: Sequence[Model], index: int, hosts: Sequence[Host], stand: i
     before, behind = models[:index], models[index + 1 :]
     if placed([model, *before, *behind], hosts).fits:
         return "put it first in the list"
-    if placed(sorted(models, key=lambda each: each.gpus_per_replica, reverse=True), hosts).fits:
-        return "order the list by GPUs per replica, largest first"
+    verdict = judge([replica for each in models for replica in replicas_of(each)], hosts)
+    if verdict.kind == "order":
+        order = ", ".join(verdict.models[:_ORDER_NAMED])
+        return f"in this order the list fits: {order}" + (", ..." if len(models) > _ORDER_NAMED else "")
     if stand and placed([*before, model.model_copy(update={"min_replicas": stand}), *behind], hosts).fits:
         return f"min_replicas {stand} would fit"
     if placed([*before, *behind], hosts).fits:

@@ -4,23 +4,16 @@ Replicas are placed in the order given, one after the other, as Serve makes thei
 of several hosts, all of them are followed: a replica counts as placed only when it is, whichever host Ray picks.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from roles.model_serving.model import Model
+from roles.planner.host_rules import serve_app
 from roles.planner.placement_choice import Choice, choice
 from roles.planner.placement_rack import MOST_STATES, Rack, State, next_states
 from roles.planner.placement_room import UNITS, Bundle, Room, after
 from roles.planner.placement_slack import Slack
 from roles.settings import Settings
-
-# Ray 2.60, ray/llm/_internal/serve/core: a replica is one actor that asks for 1 CPU (LLMServer.get_deployment_options,
-# `ray_actor_options.get("num_cpus", 1)`) and an engine whose every worker asks for 1 CPU when there is no GPU
-# (CPUAccelerator.default_bundles). Routers, proxies and the controller ask for none.
-REPLICA_CPUS = 1
-CPU_WORKER_CPUS = 1
-# What GPUAccelerator.default_bundles asks of the resource that stands for the type.
-ACCELERATOR_SHARE = 0.001
 
 
 @dataclass(frozen=True)
@@ -32,7 +25,7 @@ class Host:
     gpus: int
     gpu_model: str | None
     runs_cpu_models: bool = True
-    """It has the runtime `cpu`. The engine of `cuda` finds no device to run on when Ray gives it no GPU."""
+    """It has the runtime `cpu`, if it offers no GPU. That of `cuda` finds no device to run on without one."""
 
     @classmethod
     def of(cls, name: str, settings: Settings, cpus_found: int | None) -> "Host":
@@ -44,7 +37,8 @@ class Host:
     def room(self) -> Room:
         """What it offers when it is empty."""
         cpu = None if self.num_cpus is None else int(self.num_cpus * UNITS)
-        return Room((UNITS,) * self.gpus, cpu, self.gpu_model, runs_cpu_models=self.runs_cpu_models)
+        kind = serve_app.RUNTIME_CPU if self.runs_cpu_models and not self.gpus else self.gpu_model
+        return Room((UNITS,) * self.gpus, cpu, kind)
 
 
 @dataclass(frozen=True)
@@ -56,10 +50,6 @@ class Replica:
     """From 0."""
     bundles: tuple[Bundle, ...]
     one_host: bool
-
-    @property
-    def uses_gpu(self) -> bool:
-        return any(bundle.gpu for bundle in self.bundles)
 
 
 @dataclass(frozen=True)
@@ -100,8 +90,6 @@ class Placement:
     """Those that find no room in that way."""
     uncertain: tuple[Replica, ...]
     """Those that may find no room in another, which Ray may take as well."""
-    misplaced: tuple[tuple[Replica, str], ...]
-    """CPU models, and a host where Ray may start them although its runtime is `cuda`, which cannot run them."""
     followed: bool
     """Whether all ways were followed. If not, a replica may be uncertain since nothing proves that it has room."""
     free: Mapping[str, Free] = field(hash=False)
@@ -109,35 +97,25 @@ class Placement:
 
     @property
     def fits(self) -> bool:
-        """Whether every replica is placed where it can run, whichever hosts Ray picks among equals."""
-        return not (self.unplaced or self.uncertain or self.misplaced)
+        """Whether every replica is placed, whichever hosts Ray picks among equals."""
+        return not (self.unplaced or self.uncertain)
 
 
 def bundles_of(model: Model) -> tuple[Bundle, ...]:
-    """What one replica asks of Ray, as serve_app.needs has it: its own CPU joins the first worker's bundle."""
-    workers = model.tensor_parallel_size * model.pipeline_parallel_size
-    if not model.uses_gpu:
-        resources: dict[str, float] = {"CPU": CPU_WORKER_CPUS}
-    else:
-        resources = {"GPU": model.gpus_per_replica if model.share_gpu else 1}
-        if model.accelerator_type is not None:
-            resources[f"accelerator_type:{model.accelerator_type}"] = ACCELERATOR_SHARE
-    first = {**resources, "CPU": resources.get("CPU", 0) + REPLICA_CPUS}
-    return (Bundle.of(first), *[Bundle.of(resources)] * (workers - 1))
+    """What one replica asks of Ray; routers, proxies and the controller ask for nothing (Ray 2.60)."""
+    return tuple(map(Bundle.of, serve_app.needs(model.model_dump()).bundles))
 
 
 def replicas_of(model: Model, count: int | None = None) -> tuple[Replica, ...]:
     """``count`` replicas of a model, or those that always run."""
-    bundles = bundles_of(model)
-    one_host = model.pipeline_parallel_size == 1
+    needs = serve_app.needs(model.model_dump())
+    bundles = tuple(map(Bundle.of, needs.bundles))
     wanted = model.min_replicas if count is None else count
-    return tuple(Replica(model.slug, number, bundles, one_host) for number in range(wanted))
+    return tuple(Replica(model.slug, number, bundles, needs.one_node) for number in range(wanted))
 
 
 def can_run(model: Model, host: Host) -> bool:
     """Whether Ray could place a replica, or a worker of its pipeline, on this host, and the engine could run there."""
-    if not (model.uses_gpu or host.runs_cpu_models):
-        return False
     bundles = bundles_of(model)
     alone = [bundles] if model.pipeline_parallel_size == 1 else [(bundle,) for bundle in set(bundles)]
     return any(after(host.room, together) is not None for together in alone)
@@ -157,13 +135,9 @@ def place(replicas: Sequence[Replica], hosts: Sequence[Host], running: Sequence[
     placed: list[Placed] = []
     unplaced: dict[Replica, None] = {}
     uncertain: list[Replica] = []
-    misplaced: list[tuple[Replica, str]] = []
     for replica in replicas:
         choices = ways.choices(replica)
         certain = ways.have_room_for(replica, choices)
-        if not replica.uses_gpu and (wrong := _wrong_rooms(choices.values())):
-            name = rack.name_of(wrong) or next(host.name for host in hosts if not host.runs_cpu_models)
-            misplaced.append((replica, name))
         stands = rack.take(choices[rack.state], replica.bundles)
         if stands is None:
             unplaced[replica] = None
@@ -172,7 +146,7 @@ def place(replicas: Sequence[Replica], hosts: Sequence[Host], running: Sequence[
             uncertain += [] if certain else [replica]
         ways.go_on(choices)
     free = {name: Free(cpus, gpus) for name, cpus, gpus in rack.free()}
-    return Placement(tuple(placed), tuple(unplaced), tuple(uncertain), tuple(misplaced), ways.followed, free)
+    return Placement(tuple(placed), tuple(unplaced), tuple(uncertain), ways.followed, free)
 
 
 class _Ways:
@@ -206,16 +180,7 @@ class _Ways:
 
 def _rooms_as_asked(hosts: Sequence[Host], replicas: Sequence[Replica]) -> Iterator[Room]:
     """Rooms without what nobody asks about, so that hosts are alike that are alike to these replicas."""
-    types = {bundle.accelerator_type for replica in replicas for bundle in replica.bundles} - {None}
-    gpus_only = all(replica.uses_gpu for replica in replicas)
+    types = {bundle.kind for replica in replicas for bundle in replica.bundles} - {None}
     for host in hosts:
-        known = host.gpu_model in types or (host.gpu_model is None and types)
-        yield host.room._replace(
-            gpu_model=host.gpu_model if known else "", runs_cpu_models=host.runs_cpu_models or gpus_only
-        )
-
-
-def _wrong_rooms(choices: Iterable[Choice]) -> dict[Room, None]:
-    """Where these choices may put a CPU model although its engine cannot run there."""
-    steps = (step for found in choices for way in found.ways for step in way)
-    return {step.room: None for step in steps if not step.room.runs_cpu_models}
+        known = host.room.kind in types or (host.room.kind is None and types)
+        yield host.room._replace(kind=host.room.kind if known else "")

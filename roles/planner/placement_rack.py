@@ -2,7 +2,7 @@
 
 import bisect
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from roles.planner.placement_choice import Choice, Way
 from roles.planner.placement_room import UNITS, Bundle, Room, take
@@ -55,11 +55,6 @@ class Rack:
     @property
     def all_rooms(self) -> list[Room]:
         return list(self._rooms)
-
-    def name_of(self, rooms: Iterable[Room]) -> str | None:
-        """The first host with one of these rooms, in this way."""
-        found = [self._alike[room][0] for room in rooms if room in self._alike]
-        return self._names[min(found)] if found else None
 
     def stand(self, bundles: Sequence[Bundle], names: Sequence[str]) -> None:
         """Take the room of a replica that stands on these hosts, a bundle on each.

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
+from roles.planner.host_rules import serve_app
+
 UNITS = 10_000
 """Ray's units in one GPU, one CPU, or one of any resource."""
 _ACCELERATOR = "accelerator_type:"
@@ -21,11 +23,12 @@ def units(amount: float) -> int:
 
 
 class Bundle(NamedTuple):
-    """One bundle of a placement group, in units. ``accelerator`` units are of the resource of ``accelerator_type``."""
+    """One bundle of a placement group, in units. ``accelerator`` units are of the resource that ``kind`` names."""
 
     gpu: int = 0
     cpu: int = 0
-    accelerator_type: str | None = None
+    kind: str | None = None
+    """The kind of host that is asked for: a type of GPU, or the runtime `cpu` (RUNTIME_CPU); None: any."""
     accelerator: int = 0
 
     @classmethod
@@ -33,17 +36,17 @@ class Bundle(NamedTuple):
         """From a bundle as Ray takes it: ``{"CPU": 1, "GPU": 0.5, "accelerator_type:L4": 0.001}``.
 
         Raises:
-            ValueError: a resource that is none of these, or two types of accelerator.
+            ValueError: a resource that is none of these, or two kinds of host.
         """
-        types = [name for name in resources if name.startswith(_ACCELERATOR)]
-        unknown = sorted(set(resources) - {"CPU", "GPU", *types})
-        if unknown or len(types) > 1:
-            raise ValueError(f"the planner knows CPU, GPU and one accelerator type, not {', '.join(unknown or types)}")
-        kind = types[0] if types else None
+        kinds = [name for name in resources if name.startswith(_ACCELERATOR) or name == serve_app.RUNTIME_CPU]
+        unknown = sorted(set(resources) - {"CPU", "GPU", *kinds})
+        if unknown or len(kinds) > 1:
+            raise ValueError(f"the planner knows CPU, GPU and one kind of host, not {', '.join(unknown or kinds)}")
+        kind = kinds[0] if kinds else None
         return cls(
             gpu=units(resources.get("GPU", 0)),
             cpu=units(resources.get("CPU", 0)),
-            accelerator_type=kind.removeprefix(_ACCELERATOR) if kind else None,
+            kind=kind.removeprefix(_ACCELERATOR) if kind else None,
             accelerator=units(resources[kind]) if kind else 0,
         )
 
@@ -54,7 +57,7 @@ def total(bundles: Iterable[Bundle]) -> Bundle:
     return Bundle(
         gpu=sum(bundle.gpu for bundle in bundles),
         cpu=sum(bundle.cpu for bundle in bundles),
-        accelerator_type=next((bundle.accelerator_type for bundle in bundles if bundle.accelerator_type), None),
+        kind=next((bundle.kind for bundle in bundles if bundle.kind), None),
         accelerator=sum(bundle.accelerator for bundle in bundles),
     )
 
@@ -66,14 +69,19 @@ class Room(NamedTuple):
     """Left on each GPU, least first: which GPU is which makes no difference to what can still be placed."""
     cpu: int | None
     """None: not known, and taken as more than enough."""
-    gpu_model: str | None
-    """None: not known, and taken as whatever is asked for."""
+    kind: str | None
+    """The type of its GPUs, or RUNTIME_CPU; None: a type that is not known, and taken as whatever is asked for."""
     accelerator: int = UNITS
-    """Left of the resource that stands for the type."""
-    runs_cpu_models: bool = True
+    """Left of the resource that stands for the kind."""
     doubted: bool = False
     """The raylet has refused something here. Ray 2.60 then goes on counting that as taken, until something else changes
     on the host: it may see less room than there is."""
+
+    def offers(self, kind: str) -> bool:
+        """Whether the host is of this kind."""
+        if kind == serve_app.RUNTIME_CPU:
+            return self.kind == kind
+        return bool(self.gpus) and self.kind in (None, kind)
 
 
 @lru_cache(maxsize=2**16)
@@ -93,9 +101,8 @@ def _pairs(room: Room, need: Bundle) -> Iterable[tuple[int, int]]:
     if need.cpu:
         # What is not known counts as untouched in the ranking too.
         yield (need.cpu, room.cpu) if room.cpu is not None else (0, UNITS)
-    if need.accelerator_type is not None and need.accelerator:
-        same = room.gpus and room.gpu_model in (None, need.accelerator_type)
-        yield need.accelerator, room.accelerator if same else 0
+    if need.kind is not None and need.accelerator:
+        yield need.accelerator, room.accelerator if room.offers(need.kind) else 0
 
 
 @lru_cache(maxsize=2**16)

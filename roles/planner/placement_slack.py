@@ -30,7 +30,7 @@ class Slack:
             if bundle.gpu < UNITS:
                 self._largest_share = max(self._largest_share, bundle.gpu)
                 self._shares_stand |= bundle.gpu > 0
-            used = self._by_type.setdefault(bundle.accelerator_type, Counter())
+            used = self._by_type.setdefault(bundle.kind, Counter())
             used["gpu"] += bundle.gpu
             used["touched"] += max(bundle.gpu // UNITS, int(bundle.gpu > 0))
             used["cpu"] += bundle.cpu
@@ -39,10 +39,8 @@ class Slack:
     def proves(self, bundles: Sequence[Bundle], one_host: bool) -> bool:
         """Whether this replica surely finds room."""
         need = total(bundles)
-        rooms = {room: count for room, count in self._rooms.items() if _is_of_type(room, need.accelerator_type)}
-        if not need.gpu and not all(room.runs_cpu_models for room in rooms):
-            return False
-        used = self._used(need.accelerator_type, rooms)
+        rooms = {room: count for room, count in self._rooms.items() if _is_of_type(room, need.kind)}
+        used = self._used(need.kind, rooms)
         if one_host:
             return self._useless(rooms, need, used) < sum(rooms.values())
         if self._shares_stand or not all(bundle.gpu == UNITS for bundle in bundles):
@@ -53,7 +51,7 @@ class Slack:
 
     def _used(self, kind: str | None, rooms: Iterable[Room]) -> Counter[str]:
         """What could stand on these hosts: what asks for another type cannot, when all types are known."""
-        known = kind is not None and all(room.gpu_model is not None for room in rooms)
+        known = kind is not None and all(room.kind is not None for room in rooms)
         counted = [used for other, used in self._by_type.items() if not known or other in (None, kind)]
         return sum(counted, Counter[str]())
 
@@ -111,4 +109,4 @@ def _untouched(room: Room) -> int:
 
 
 def _is_of_type(room: Room, kind: str | None) -> bool:
-    return kind is None or (bool(room.gpus) and room.gpu_model in (None, kind))
+    return kind is None or room.offers(kind)

@@ -8,7 +8,7 @@ from typing import Literal
 from roles.planner.placement import Host, Placed, Placement, Replica, place
 from roles.planner.placement_room import UNITS, Room, total
 
-Kind = Literal["fits", "misplaced", "too large", "order", "short", "no room"]
+Kind = Literal["fits", "too large", "order", "short", "no room"]
 
 # All orders of five models. With more, the two that waste least are tried alone.
 _MOST_ORDERS = 120
@@ -18,9 +18,9 @@ _MOST_ORDERS = 120
 class Verdict:
     """What to tell about a list.
 
-    ``fits``; ``misplaced``: Ray may start a CPU model where it cannot run; ``too large``: models of ``models`` fit
-    nowhere, even alone; ``order``: all fit in the order of ``models``, and not in that of the list; ``short``: the
-    rack has less than they ask for together; ``no room``: it has as much, and in no order that was tried do they fit.
+    ``fits``; ``too large``: models of ``models`` fit nowhere, even alone; ``order``: all fit in the order of
+    ``models``, and not in that of the list; ``short``: the rack has less than they ask for together; ``no room``: it has as much,
+    and in no order that was tried do they fit.
     """
 
     kind: Kind
@@ -44,8 +44,6 @@ def judge(replicas: Sequence[Replica], hosts: Sequence[Host], running: Sequence[
     too_large = tuple(slug for slug, own in _by_model(replicas).items() if place(own[:1], hosts).unplaced)
     if too_large:
         return Verdict("too large", placement, too_large)
-    if placement.misplaced and not (placement.unplaced or placement.uncertain):
-        return Verdict("misplaced", placement, tuple(dict.fromkeys(replica.slug for replica, _ in placement.misplaced)))
     if _short([*(one.replica for one in running), *replicas], hosts):
         return Verdict("short", placement)
     for order in _orders(replicas):
@@ -64,16 +62,16 @@ def _by_model(replicas: Iterable[Replica]) -> dict[str, list[Replica]]:
 def _short(replicas: Sequence[Replica], hosts: Sequence[Host]) -> bool:
     """Whether no packing can exist: the sums of what is asked for are above what there is."""
     rooms = [host.room for host in hosts]
-    types = {bundle.accelerator_type for replica in replicas for bundle in replica.bundles}
+    types = {bundle.kind for replica in replicas for bundle in replica.bundles}
     for kind in types:
         wanted = [total(replica.bundles).gpu for replica in replicas if _asks_for(replica, kind)]
-        if sum(wanted) > sum(sum(room.gpus) for room in rooms if kind is None or room.gpu_model in (None, kind)):
+        if sum(wanted) > sum(sum(room.gpus) for room in rooms if kind is None or room.offers(kind)):
             return True
     return _short_of_gpus(replicas, rooms) or _short_of_cpus(replicas, rooms)
 
 
 def _asks_for(replica: Replica, kind: str | None) -> bool:
-    return kind is None or any(bundle.accelerator_type == kind for bundle in replica.bundles)
+    return kind is None or any(bundle.kind == kind for bundle in replica.bundles)
 
 
 def _short_of_gpus(replicas: Sequence[Replica], rooms: Sequence[Room]) -> bool:
@@ -96,7 +94,7 @@ def _orders(replicas: Sequence[Replica]) -> Iterator[tuple[list[Replica], ...]]:
         return together.gpu, together.cpu
 
     def typed(own: list[Replica]) -> bool:
-        return own[0].bundles[0].accelerator_type is not None
+        return own[0].bundles[0].kind is not None
 
     yield tuple(sorted(models, key=lambda own: (typed(own), size(own)), reverse=True))
     yield tuple(sorted(models, key=lambda own: (size(own), typed(own)), reverse=True))

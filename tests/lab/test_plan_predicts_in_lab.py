@@ -116,7 +116,8 @@ def test_the_list_of_every_round_is_one_that_a_deploy_takes(tmp_path: Path) -> N
         path = tmp_path / "models.yaml"
         path.write_text(yaml.safe_dump(document))
         source = Source("file", str(path))
-        assert fit.problems(model_list.load(source), hosts, source) == []
+        models = model_list.load(source)
+        assert fit.problems(models, hosts, source, fit.placed(models, hosts)) == []
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def cases(count: int, seed: int, most_hosts: int) -> Iterator[Case]:
 
 
 def _host(name: str, chosen: random.Random) -> Host:
-    gpus = chosen.choice((0, 1, 1, 2, 2, 2, 3, 4, 4, 8))
+    gpus = chosen.choice((0, 0, 1, 1, 2, 2, 2, 3, 4, 4, 8))
     cpus = chosen.choice((64, 32, 16, gpus, gpus + 1, 4))
     return Host(name, cpus, gpus, chosen.choice(("H100", "H100", "L4")) if gpus else None)
 

@@ -51,6 +51,8 @@ from ray.util.placement_group import (  # noqa: E402
 
 Host = tuple[float, int, str | None]
 NODE_CPUS, NODE_GPUS, TYPES = 64, 8, ("H100", "L4")
+# What hosts without GPUs have, in the cases: their runtime is the one that needs none.
+RUNTIME_CPU = "rayrack_runtime_cpu"
 # Each attempt of Ray's that a raylet refuses makes the GCS count that host as fuller; after these none is left to try.
 ATTEMPTS = 12
 LIMIT_S = 20
@@ -78,7 +80,7 @@ def start(nodes: int) -> Cluster:
             num_cpus=NODE_CPUS,
             num_gpus=NODE_GPUS,
             object_store_memory=80 * 2**20,
-            resources={f"node{number}": 1, **types},
+            resources={f"node{number}": 1, RUNTIME_CPU: 1, **types},
         )
     cluster.wait_for_nodes()
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
@@ -100,6 +102,7 @@ def poke() -> None:
 def filler(number: int, host: Host | None) -> PlacementGroup:
     cpus, gpus, kind = host or (0, 0, None)
     taken = {"CPU": NODE_CPUS - cpus, "GPU": NODE_GPUS - gpus, f"node{number}": 0.01}
+    taken[RUNTIME_CPU] = 0 if host and not gpus else 1
     taken |= {f"accelerator_type:{other}": 1 for other in TYPES if other != kind or not gpus}
     return placement_group([{name: amount for name, amount in taken.items() if amount}], strategy="STRICT_PACK")
 

@@ -32,7 +32,7 @@ def model(**fields: Any) -> Model:
 def problems(models: Sequence[Model], hosts: Sequence[Host], source: Source = LIST) -> list[str]:
     """Of a list in which each model has a name of its own: m0, m1, ..."""
     named = [each.model_copy(update={"model_id": f"m{n}", "slug": f"m{n}"}) for n, each in enumerate(models)]
-    return fit.problems(named, hosts, source)
+    return fit.problems(named, hosts, source, fit.placed(named, hosts))
 
 
 RACK = [gpu_host("gpu-01", 2), gpu_host("gpu-03", 4)]
@@ -259,3 +259,42 @@ def test_of_many_models_without_room_the_first_are_named_and_the_rest_counted() 
         "host; free: gpu-0 1 GPU, gpu-1 1 GPU, gpu-2 1 GPU, gpu-3 1 GPU and as much or less on 10 more; "
     )
     assert found[-1] == "models/lab.yaml: models: 2 more models find no room"
+
+
+def test_an_order_that_fits_is_told_when_moving_one_model_is_not_enough() -> None:
+    hosts = [gpu_host("gpu-01", 4), gpu_host("gpu-02", 4), gpu_host("gpu-03", 2)]
+    three = model(tensor_parallel_size=3)
+    assert problems([model(), model(), model(), three, three], hosts) == [
+        "models/lab.yaml: models[4].min_replicas: finds no room beside the models before it: 3 GPUs needed on one "
+        "host; free: gpu-01 2 GPUs, gpu-03 2 GPUs, gpu-02 0 GPUs; in this order the list fits: m3, m4, m0, m1, m2"
+    ]
+
+
+def test_a_tensor_parallel_group_that_ray_would_split_over_hosts_is_refused() -> None:
+    hosts = [gpu_host("gpu-01", 3), gpu_host("gpu-02", 3)]
+    pipeline = model(tensor_parallel_size=2, pipeline_parallel_size=2)
+    assert problems([pipeline], hosts) == [
+        "models/lab.yaml: models[0].pipeline_parallel_size: Ray would split a tensor-parallel group of 2 GPUs over hosts "
+        "(3 GPUs on gpu-01, 1 GPU on gpu-02): put it before models that leave hosts with a number of free GPUs that is no "
+        "multiple of 2"
+    ]
+    assert problems([pipeline], [gpu_host("gpu-01", 2), gpu_host("gpu-02", 2)]) == []
+
+
+def test_what_nobody_can_follow_to_the_end_is_a_warning_and_no_problem() -> None:
+    """Hosts that Ray ranks equal and that are not, and many models that take either."""
+    hosts = [Host(f"gpu-{number}", 128, 8, ("H100", "L4")[number % 2]) for number in range(25)]
+    kinds: list[dict[str, Any]] = [
+        *({"share_gpu": True, "gpu_memory_utilization": share} for share in (0.3, 0.19, 0.475)),
+        {},
+        {"accelerator_type": "L4"},
+    ]
+    models = [model(model_id=f"m{number}", min_replicas=10, **kinds[number % 5]) for number in range(25)]
+    placement = fit.placed(models, hosts)
+    assert not placement.followed
+    assert fit.problems(models, hosts, LIST, placement) == []
+    open_ones = list(dict.fromkeys(replica.slug for replica in placement.uncertain))
+    assert [line.split(":")[1] for line in fit.warnings(models, LIST, placement)] == [
+        f" models[{slug.removeprefix('m')}]" for slug in open_ones
+    ]
+    assert open_ones

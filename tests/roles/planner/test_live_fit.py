@@ -40,8 +40,8 @@ def test_a_new_model_that_would_fit_an_empty_rack_may_not_fit_this_one() -> None
     models = [model("large", tensor_parallel_size=4), model("small", min_replicas=2)]
     assert problems(models, {"large": "start", "small": "unchanged"}, {"small": ["gpu-01", "gpu-02"]}) == [
         "models.yaml: models[0]: finds no room beside the models that run now, though the list fits an empty rack: 4 "
-        "GPUs needed on one host; free: gpu-01 3 GPUs, gpu-02 3 GPUs; stop a model that runs on one of these hosts, deploy, "
-        "and start it again"
+        "GPUs needed on one host; free: gpu-01 3 GPUs, gpu-02 3 GPUs; stop a model that runs on one of these hosts, "
+        "deploy, and start it again"
     ]
     assert problems(models, {"large": "start", "small": "unchanged"}, {"small": ["gpu-01", "gpu-01"]}) == []
 

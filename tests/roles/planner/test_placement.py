@@ -120,14 +120,11 @@ def test_cpus_nobody_has_counted_are_never_what_is_missing() -> None:
     assert placed([host("box", 0, cpus=99)], model(accelerator_type="cpu", min_replicas=50)).unplaced
 
 
-def test_a_cpu_model_that_ray_may_start_on_the_wrong_runtime_is_told_apart() -> None:
-    wrong = Host("gpu-01", 64, 8, "H100", runs_cpu_models=False)
-    placement = placed([Host("cpu-01", 8, 0, None), wrong], model(accelerator_type="cpu"))
-    assert [(replica.slug, name) for replica, name in placement.misplaced] == [("m", "gpu-01")]
-    assert not placement.fits
-    assert placed(
-        [Host("cpu-01", 64, 0, None), Host("gpu-01", 8, 8, "H100", False)], model(accelerator_type="cpu")
-    ).fits
+def test_a_model_without_a_gpu_is_placed_where_the_runtime_can_run_it_and_nowhere_else() -> None:
+    cuda, cpu = Host("gpu-01", 64, 8, "H100", runs_cpu_models=False), Host("cpu-01", 8, 0, None)
+    assert where(placed([cuda, cpu], model(accelerator_type="cpu"))) == [("cpu-01",)]
+    assert placed([cuda], model(accelerator_type="cpu")).unplaced
+    assert placed([Host("cuda", 64, 0, None, runs_cpu_models=False)], model(accelerator_type="cpu")).unplaced
 
 
 def test_what_runs_takes_its_room_first_and_as_many_whole_gpus_as_it_may_have() -> None:
@@ -253,8 +250,9 @@ def test_one_more_model_at_the_end_moves_no_other(rack: list[Host], models: list
 
 
 @given(hosts, model_lists(most=3))
-def test_more_of_everything_on_one_host_is_enough_for_all(rack: list[Host], models: list[Model]) -> None:
+def test_more_of_everything_on_one_host_of_each_kind_is_enough_for_all(rack: list[Host], models: list[Model]) -> None:
     replicas: list[Replica] = [replica for each in models for replica in replicas_of(each)]
     needed = total(bundle for replica in replicas for bundle in replica.bundles)
-    enough = [Host("large", needed.cpu / UNITS, sum(len(replica.bundles) for replica in replicas), None)]
+    gpus = sum(bool(bundle.gpu) for replica in replicas for bundle in replica.bundles)
+    enough = [Host("large", needed.cpu / UNITS, gpus, None), Host("cpu", needed.cpu / UNITS, 0, None)]
     assert place(replicas, enough).fits

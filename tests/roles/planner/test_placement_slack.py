@@ -57,13 +57,6 @@ def test_whole_gpus_are_proven_up_to_the_last_one() -> None:
     assert by_proof_alone([*replicas("a", 4), *replicas("p", 1, pipeline_parallel_size=2)], rack).fits
 
 
-def test_a_cpu_model_is_not_proven_where_ray_may_start_it_on_the_wrong_runtime() -> None:
-    rack = [Host("cpu", 64, 0, None), Host("gpu", 8, 8, "H100", runs_cpu_models=False)]
-    asked = replicas("a", 2, accelerator_type="cpu")
-    assert place(asked, rack).fits
-    assert by_proof_alone(asked, rack).uncertain
-
-
 def test_where_shares_stand_already_a_raylet_may_have_refused() -> None:
     rack = [Host("shared", 128, 3, "H100"), Host("free", 64, 2, "H100")]
     running = [Placed(replica, (PlacedBundle("shared"),)) for replica in share("r", 2, 0.475)]

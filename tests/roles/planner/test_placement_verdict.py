@@ -59,12 +59,6 @@ def test_a_rack_that_has_enough_in_sum_may_have_no_room_in_any_order() -> None:
     assert [replica.slug for replica in verdict.placement.unplaced] == ["b"]
 
 
-def test_cpu_models_that_may_start_on_the_wrong_host_are_named() -> None:
-    rack = [Host("cpu", 8, 0, None), Host("gpu", 64, 8, "H100", runs_cpu_models=False)]
-    verdict = judged(rack, model("a"), model("b", accelerator_type="cpu"))
-    assert (verdict.kind, verdict.models) == ("misplaced", ("b",))
-
-
 def test_what_runs_already_is_beside_the_list() -> None:
     running = [Placed(replica, (PlacedBundle("one"),)) for replica in replicas_of(model("r"))]
     large = replicas_of(model("large", tensor_parallel_size=4, min_replicas=2))

@@ -35,7 +35,7 @@ def problems(models: Sequence[Model], hosts: Sequence[Host], source: Source, pla
 
 
 def warnings(models: Sequence[Model], source: Source, placement: Placement) -> list[str]:
-    """Models of which nobody can say whether they find room: Ray may place what comes before them in too many ways."""
+    """Models of which nobody can say whether they find room: there are too many ways to place those before them."""
     if placement.followed or placement.unplaced:
         return []
     open_ones = {replica.slug for replica in placement.uncertain}

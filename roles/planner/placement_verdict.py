@@ -19,8 +19,8 @@ class Verdict:
     """What to tell about a list.
 
     ``fits``; ``too large``: models of ``models`` fit nowhere, even alone; ``order``: all fit in the order of
-    ``models``, and not in that of the list; ``short``: the rack has less than they ask for together; ``no room``: it has as much,
-    and in no order that was tried do they fit.
+    ``models``, and not in that of the list; ``short``: the rack has less than they ask for together; ``no room``: it
+    has as much, and in no order that was tried do they fit.
     """
 
     kind: Kind

@@ -274,9 +274,9 @@ def test_a_tensor_parallel_group_that_ray_would_split_over_hosts_is_refused() ->
     hosts = [gpu_host("gpu-01", 3), gpu_host("gpu-02", 3)]
     pipeline = model(tensor_parallel_size=2, pipeline_parallel_size=2)
     assert problems([pipeline], hosts) == [
-        "models/lab.yaml: models[0].pipeline_parallel_size: Ray would split a tensor-parallel group of 2 GPUs over hosts "
-        "(3 GPUs on gpu-01, 1 GPU on gpu-02): put it before models that leave hosts with a number of free GPUs that is no "
-        "multiple of 2"
+        "models/lab.yaml: models[0].pipeline_parallel_size: Ray would split a tensor-parallel group of 2 GPUs over "
+        "hosts (3 GPUs on gpu-01, 1 GPU on gpu-02): put it before models that leave hosts with a number of free GPUs "
+        "that is no multiple of 2"
     ]
     assert problems([pipeline], [gpu_host("gpu-01", 2), gpu_host("gpu-02", 2)]) == []
 

@@ -171,6 +171,16 @@ def test_an_embedding_model_without_kv_cache_needs_its_weights_only() -> None:
     assert abs(result.weights_bytes - 567_754_752 * 2) < 2
 
 
+def test_a_model_on_cpus_is_not_measured_against_the_hosts_gpus() -> None:
+    result = check("llama-3.1-8b", L4, accelerator_type="cpu")
+    assert (result.verdict, result.reason) == (
+        "unknown",
+        "vLLM takes what memory its host has left: it runs on CPUs",
+    )
+    with_cache = {"accelerator_type": "cpu", "max_model_len": 1024, "engine_kwargs": {"kv_cache_memory_bytes": GIB}}
+    assert check("llama-3.1-8b", L4, **with_cache).kv_tokens == 8192
+
+
 def test_an_fp8_cache_holds_twice_as_much() -> None:
     plain = check("llama-3.1-8b", H100, max_model_len=8192)
     fp8 = check("llama-3.1-8b", H100, max_model_len=8192, engine_kwargs={"kv_cache_dtype": "fp8"})

@@ -229,6 +229,8 @@ def of_safetensors(directory: str, files: list[str], layers: Any) -> dict[str, A
             match = LAYER.match(tensor_name)
             if match and type(layers) is int and int(match.group(1)) >= layers:
                 unused += size
+    if not total:
+        raise Unusable(f"{directory}: its files of weights are empty")
     return {"total": total, "by_dtype": by_dtype if is_complete else {}, "unused": unused, "format": "safetensors"}
 
 

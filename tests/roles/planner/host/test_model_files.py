@@ -141,6 +141,7 @@ HEADER = b'{"x":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}'
         (packed(HEADER, 1), "is cut off"),
         (packed(HEADER, 3), "its header is not that of its tensors"),
         (packed(b"{", 0), "is not usable JSON"),
+        (packed(b"{}", 0), "its files of weights are empty"),
         (packed(b"\xff\xfe", 0), "is not usable JSON"),
         (packed(b"[" * 1_000_000, 0), "nested too deeply"),
         (packed(b'{"a":' * 1_000_000, 0), "nested too deeply"),

@@ -56,7 +56,7 @@ class Engine:
             max_num_seqs=seqs,
             max_num_batched_tokens=tokens,
             in_flight_tokens=tokens * (model.pipeline_parallel_size + is_async),
-            block_size=_whole(model, "block_size") or _block_size(model, shape),
+            block_size=_block_size(model, shape),
             kv_cache_dtype=_kv_cache_dtype(model, shape),
             dtype_bytes=4 if model.dtype in ("float", "float32") else 2,
             kv_cache_memory_bytes=_whole(model, "kv_cache_memory_bytes"),
@@ -89,6 +89,11 @@ def _batch(model: Model, shape: ModelShape, gpu: Gpu | None, max_model_len: int)
 
 
 def _block_size(model: Model, shape: ModelShape) -> int:
+    # Layers with a window take the smallest block their kernels know, and others only force them to a larger one.
+    if all(window is not None for window in shape.windows):
+        return 16 if model.uses_gpu else 32
+    if given := _whole(model, "block_size"):
+        return given
     if not model.uses_gpu:
         return 128 if shape.latent_dim is None else 16
     return 16 if shape.latent_dim is None else 64

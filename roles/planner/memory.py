@@ -97,9 +97,10 @@ def check(
     Args:
         shape: what its config.json says; None: nobody found it.
         stored: the size of its weights; None: `weights_gib` of the list, else what the config's numbers give.
-        gpu: None for a GPU of unknown memory, and for a model that runs on CPUs.
+        gpu: None for a GPU of unknown memory. A model that runs on CPUs has none, whatever is given.
         max_tensor_parallel_size: GPUs of the largest host: no larger size is proposed.
     """
+    gpu = gpu if model.uses_gpu else None
     result = _evaluate(model, shape, stored, gpu)
     if result.verdict != "does not fit":
         return result
@@ -151,9 +152,9 @@ def _with_shape(model: Model, shape: ModelShape, stored: Weights, gpu: Gpu | Non
         overhead_bytes=max(rank.overhead for rank in ranks),
         kv_available_bytes=tightest.available,
     )
-    if tightest.available < 0 or (shape.has_kv_cache and tightest.available == 0 and gpu is not None):
-        too_large = _too_large(model, gpu, tightest.weights, tightest.overhead) if gpu else ((), "")
-        return replace(known, verdict="does not fit", problems=(too_large,))
+    if gpu is not None and tightest.available < (1 if shape.has_kv_cache else 0):
+        problem = _too_large(model, gpu, tightest.weights, tightest.overhead)
+        return replace(known, verdict="does not fit", problems=(problem,))
     if not shape.has_kv_cache:
         return known
     if shape.not_modelled is not None:

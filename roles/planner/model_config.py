@@ -15,7 +15,7 @@ from roles.planner.parameters import Parameters
 
 # Real ones have a few KiB; lists of modules that are not quantised can make it some hundred.
 CONFIG_MAX_BYTES = 4 * 2**20
-LAYERS_MAX = 10_000
+LAYERS_MAX = 1000
 NUMBER_MAX = 10**9
 
 _TEXT_CONFIGS = ("text_config", "language_config", "llm_config")

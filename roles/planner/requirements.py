@@ -1,10 +1,11 @@
 """What vLLM 0.29 refuses whatever the memory: sizes that do not divide, GPUs that cannot compute it. Pure."""
 
+import math
 from collections.abc import Iterator
 
 from roles import field_errors
 from roles.model_serving.model import Model
-from roles.planner.hardware import Gpu
+from roles.planner.hardware import MIB, Gpu
 from roles.planner.model_config import ModelShape
 
 Problem = tuple[field_errors.Path, str]
@@ -22,6 +23,9 @@ QUANTIZATION_CAPABILITY = {
     "modelopt_mxfp8": (8, 0),
     "mxfp4": (8, 0),
 }
+# CUDA's context is there before vLLM looks at what is free, and vLLM refuses to take more than that (logs: 0.4 GiB of
+# an A100, 0.6 of an H100).
+CONTEXT_BYTES = 400 * MIB
 # Below it vLLM unpacks FP8 weights for every use (Marlin): same memory, less speed.
 FP8_CAPABILITY = (8, 9)
 
@@ -29,8 +33,10 @@ FP8_CAPABILITY = (8, 9)
 def problems(model: Model, shape: ModelShape | None, gpu: Gpu | None) -> list[Problem]:
     """What no change of memory would mend: where, and one line."""
     found = list(_size_problems(model, shape)) if shape else []
-    if model.uses_gpu and gpu is not None and gpu.capability is not None:
-        found += _capability_problems(model, shape, gpu.name, gpu.capability)
+    if model.uses_gpu and gpu is not None:
+        found += _share_problems(model, gpu)
+        if gpu.capability is not None:
+            found += _capability_problems(model, shape, gpu.name, gpu.capability)
     return found
 
 
@@ -71,6 +77,18 @@ def _size_problems(model: Model, shape: ModelShape) -> Iterator[Problem]:
         yield (
             ("max_model_len",),
             f"{model.max_model_len} is longer than the model's config allows ({shape.max_len} tokens)",
+        )
+
+
+def _share_problems(model: Model, gpu: Gpu) -> Iterator[Problem]:
+    if model.engine_kwargs.get("kv_cache_memory_bytes") or gpu.total_bytes <= CONTEXT_BYTES:
+        return
+    most = (gpu.total_bytes - CONTEXT_BYTES) / gpu.total_bytes
+    if model.gpu_memory_utilization > most:
+        yield (
+            ("gpu_memory_utilization",),
+            f"{model.gpu_memory_utilization:g} of one {gpu.name} leaves no room for CUDA itself: take at most "
+            f"{math.floor(most * 100) / 100:g}",
         )
 
 

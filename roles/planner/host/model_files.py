@@ -120,8 +120,8 @@ def short(value: Any) -> Any:
     return value if isinstance(value, (int, float, type(None))) else None
 
 
-def header(path: str) -> tuple[int, dict[str, tuple[str, int]]]:
-    """Bytes of the tensors in a safetensors file, and dtype and size of each; no tensors when the header is very large.
+def header(path: str, parsed_bytes: int) -> tuple[int, dict[str, tuple[str, int]]]:
+    """Bytes of the tensors in a safetensors file, and dtype and size of each; none of these above ``parsed_bytes``.
 
     https://huggingface.co/docs/safetensors/index#format: the length of the header in eight bytes, the header in JSON,
     then the tensors without gaps.
@@ -137,9 +137,9 @@ def header(path: str) -> tuple[int, dict[str, tuple[str, int]]]:
         raise Unusable(f"{path}: is cut off")
     if length > HEADER_MAX_BYTES:
         raise Unusable(f"{path}: is no safetensors file")
-    if length > HEADER_PARSED_BYTES:
+    if length > parsed_bytes:
         return data, {}
-    found = read_json(path, HEADER_PARSED_BYTES, start=8, length=length)
+    found = read_json(path, parsed_bytes, start=8, length=length)
     tensors, spans = {}, []
     for name, entry in found.items() if isinstance(found, dict) else ():
         if name != "__metadata__":
@@ -220,8 +220,8 @@ def of_safetensors(directory: str, files: list[str], layers: Any) -> dict[str, A
     for name in files:
         if "/" in name:
             raise Unusable(f"{directory}: its index names a file elsewhere")
-        data, tensors = header(f"{directory}/{name}") if left > 0 else (plain_size(f"{directory}/{name}"), {})
-        left -= sum(len(tensor_name) + 80 for tensor_name in tensors)
+        data, tensors = header(f"{directory}/{name}", parsed_bytes=min(left, HEADER_PARSED_BYTES))
+        left -= sum(len(tensor_name) + 80 for tensor_name in tensors)  # about what their part of the header takes
         total += data
         is_complete = is_complete and (bool(tensors) or not data)
         for tensor_name, (dtype, size) in tensors.items():
@@ -229,13 +229,9 @@ def of_safetensors(directory: str, files: list[str], layers: Any) -> dict[str, A
             match = LAYER.match(tensor_name)
             if match and type(layers) is int and int(match.group(1)) >= layers:
                 unused += size
+    if not total:
+        raise Unusable(f"{directory}: its files of weights are empty")
     return {"total": total, "by_dtype": by_dtype if is_complete else {}, "unused": unused, "format": "safetensors"}
-
-
-def plain_size(path: str) -> int:
-    """Tensors' bytes of a file whose header is not parsed any more: thousands of files have headers enough."""
-    with Path(path).open("rb") as file:
-        return max(0, regular_file(path) - 8 - int.from_bytes(file.read(8), "little"))
 
 
 def snapshot(weights_dir: str, hub_id: str) -> str:

@@ -56,6 +56,12 @@ def test_blocks_hold_sixteen_tokens_more_with_latent_attention_and_on_cpus() -> 
     assert of(engine_kwargs={"block_size": 32}).block_size == 32
 
 
+def test_layers_that_all_have_a_window_take_the_smallest_blocks() -> None:
+    assert of("mistral-7b", engine_kwargs={"block_size": 128}).block_size == 16
+    assert of("mistral-7b", gpu_model=None, accelerator_type="cpu").block_size == 32
+    assert of("gemma-2-9b", engine_kwargs={"block_size": 128}).block_size == 128
+
+
 def test_graphs_are_captured_for_the_sizes_that_vllm_lists() -> None:
     assert of().captured_sizes == 51
     assert of(gpu_model="L4").captured_sizes == 51

@@ -62,7 +62,14 @@ def runtime() -> Path:
     return directory / "bin" / "python"
 
 
-@pytest.mark.parametrize(("name", "length"), [("tiny-a", 1000), ("hybrid", 2000), ("window", 2000)])
+@pytest.mark.parametrize(
+    ("name", "length"),
+    [
+        ("tiny-a", 1000),
+        pytest.param("hybrid", 2000, marks=pytest.mark.long),
+        pytest.param("window", 2000, marks=pytest.mark.long),
+    ],
+)
 def test_an_engine_has_room_for_as_many_tokens_as_the_plan_says(
     runtime: Path, tmp_path: Path, name: str, length: int
 ) -> None:

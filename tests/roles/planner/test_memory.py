@@ -113,6 +113,17 @@ def test_each_change_that_is_named_makes_the_model_fit(
         assert memory.check(changed, shape, None, found).verdict == "fits", change
 
 
+@given(name=st.sampled_from(fixtures.NAMES), total=st.none() | st.integers(1, 2**50), data=st.data())
+def test_whatever_a_config_says_there_is_an_answer(name: str, total: int | None, data: st.DataObject) -> None:
+    config = fixtures.published(name).config
+    numbers = st.integers(1, 9) | st.integers(1, 10**9)
+    changed = data.draw(st.dictionaries(st.sampled_from(sorted(config)), numbers, max_size=5))
+    shape = fixtures.or_one_line(lambda: fixtures.model_config.shape({**config, **changed}, "x"))
+    model = Model(model_id="m", tensor_parallel_size=data.draw(st.sampled_from([1, 2, 8])))
+    result = memory.check(model, shape, Weights(total) if total else None, H100)
+    assert (result.verdict == "does not fit") == bool(result.problems)
+
+
 @given(name=st.sampled_from(fixtures.NAMES), smaller=st.integers(8, 300), more=st.integers(0, 300))
 def test_a_larger_gpu_never_has_room_for_less(name: str, smaller: int, more: int) -> None:
     # Batches are set: the default ones grow with the GPU.
@@ -169,6 +180,16 @@ def test_an_embedding_model_without_kv_cache_needs_its_weights_only() -> None:
     # Stored as float32, loaded as float16.
     assert result.weights_bytes is not None
     assert abs(result.weights_bytes - 567_754_752 * 2) < 2
+
+
+def test_a_model_on_cpus_is_not_measured_against_the_hosts_gpus() -> None:
+    result = check("llama-3.1-8b", L4, accelerator_type="cpu")
+    assert (result.verdict, result.reason) == (
+        "unknown",
+        "vLLM takes what memory its host has left: it runs on CPUs",
+    )
+    with_cache = {"accelerator_type": "cpu", "max_model_len": 1024, "engine_kwargs": {"kv_cache_memory_bytes": GIB}}
+    assert check("llama-3.1-8b", L4, **with_cache).kv_tokens == 8192
 
 
 def test_an_fp8_cache_holds_twice_as_much() -> None:

@@ -71,6 +71,16 @@ def test_a_quantization_needs_a_gpu_that_has_code_for_it() -> None:
     assert problems("deepseek-v3", "T4") == []
 
 
+def test_a_share_leaves_room_for_cuda_itself() -> None:
+    assert problems("qwen2.5-7b", "L4", gpu_memory_utilization=1.0) == [
+        (
+            "gpu_memory_utilization",
+            "1 of one L4 with 22.5 GiB leaves no room for CUDA itself: take at most 0.98",
+        )
+    ]
+    assert problems("qwen2.5-7b", "L4", gpu_memory_utilization=0.98) == []
+
+
 def test_what_works_but_slower_is_a_note() -> None:
     def notes(name: str, gpu_model: GpuModel) -> list[str]:
         shape = fixtures.published(name).shape

@@ -141,6 +141,7 @@ HEADER = b'{"x":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}'
         (packed(HEADER, 1), "is cut off"),
         (packed(HEADER, 3), "its header is not that of its tensors"),
         (packed(b"{", 0), "is not usable JSON"),
+        (packed(b"{}", 0), "its files of weights are empty"),
         (packed(b"\xff\xfe", 0), "is not usable JSON"),
         (packed(b"[" * 1_000_000, 0), "nested too deeply"),
         (packed(b'{"a":' * 1_000_000, 0), "nested too deeply"),
@@ -209,6 +210,15 @@ def test_thousands_of_files_are_read_within_bounds(model: Path) -> None:
     for index in range(3000, 6000):
         (model / f"{index}.safetensors").touch()
     assert "has 6000 files of weights and may have 5000" in look(model)["reasons"][0]
+
+
+def test_of_headers_that_are_too_many_together_only_the_sizes_are_taken(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_files, "HEADER_PARSED_BYTES", 2000)
+    for index in range(10):
+        (model / f"{index}.safetensors").write_bytes(safetensors({f"t{index}": ("U8", 1) for index in range(20)}))
+    assert look(model)["weights"] == {"total": 200, "by_dtype": {}, "unused": 0, "format": "safetensors"}
 
 
 def test_a_large_header_is_not_parsed_and_takes_no_memory(model: Path) -> None:

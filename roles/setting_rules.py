@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from roles.planner import hardware
 from roles.setting_types import port_range
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ def problems(settings: Settings) -> Iterator[Problem]:
     yield from _clean_up(settings)
     yield from _directories(settings)
     yield from _image(settings)
+    if contradiction := hardware.problem(settings.gpu_model, settings.gpu_memory_gib):
+        yield ("gpu_memory_gib",), contradiction
 
 
 def _ports(settings: Settings) -> Iterator[Problem]:

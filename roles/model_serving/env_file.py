@@ -31,7 +31,9 @@ def start_order(models: Sequence[Model]) -> str:
 def quotable(value: object) -> str:
     """``value`` as ASCII JSON that may stand between single quotes in a systemd environment file.
 
+    The names of a mapping are sorted, so that writing them in another order in the list changes nothing.
+
     systemd drops a line whose value has control characters or is not UTF-8; json.dumps leaves only printable ASCII.
     """
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"), sort_keys=True)
     return text.replace("'", "\\u0027")

@@ -124,7 +124,7 @@ def _model(
 ) -> ModelPlan:
     uncertain = sum(1 for replica in placement.uncertain if replica.slug == model.slug)
     placed = [each for each in placement.placed if each.replica.slug == model.slug]
-    memory, unknown = memory_fit.shown(on_gpus, _found(inputs, model))
+    memory, unknown = memory_fit.shown(model, on_gpus, _found(inputs, model))
     change = changes.get(model.slug, ModelChange(model.slug, "unknown"))
     return ModelPlan(
         slug=model.slug,

@@ -56,20 +56,21 @@ def warnings(index: int, found: Sequence[OnGpus], source: Source) -> Iterator[st
     yield from (f"{source.where(('models', index))}: {note}" for note in notes)
 
 
-def shown(found: Sequence[OnGpus], told: FoundModel) -> tuple[MemoryPlan | None, str | None]:
+def shown(model: Model, found: Sequence[OnGpus], told: FoundModel) -> tuple[MemoryPlan | None, str | None]:
     """The kind of GPU with the least room, or why nothing is known."""
-    known = [plan for each in found if (plan := _plan(each.memory)) is not None]
+    known = [plan for each in found if (plan := _plan(model, each.memory)) is not None]
     if known:
         return min(known, key=lambda plan: plan.contexts), None
     reasons = [each.memory.reason for each in found if each.memory.reason]
     return None, "; ".join([*dict.fromkeys(reasons), *told.reasons]) or None
 
 
-def _plan(found: Memory) -> MemoryPlan | None:
+def _plan(model: Model, found: Memory) -> MemoryPlan | None:
     if found.weights_bytes is None or found.kv_available_bytes is None or not found.max_model_len:
         return None
     other = found.overhead_bytes or 0
     return MemoryPlan(
+        unit="GPU" if model.uses_gpu else "worker",
         weights_gib=found.weights_bytes / GIB,
         other_gib=other / GIB,
         kv_cache_gib=found.kv_available_bytes / GIB,

@@ -38,8 +38,9 @@ class HostPlan:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What one GPU of a replica holds, in GiB, and what that leaves for contexts."""
+    """What one GPU of a replica holds, in GiB, and what that leaves for contexts; without GPUs, what a worker holds."""
 
+    unit: Literal["GPU", "worker"]
     weights_gib: float
     other_gib: float
     """Activations, CUDA graphs and what CUDA itself takes."""
@@ -47,7 +48,7 @@ class MemoryPlan:
     limit_gib: float
     """The GPU's memory times ``gpu_memory_utilization``."""
     max_model_len: int
-    contexts: float
+    contexts: int
     """How many requests of ``max_model_len`` tokens the KV cache holds at once."""
 
 

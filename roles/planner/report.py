@@ -119,11 +119,10 @@ def _model(model: ModelPlan, letter: str, paint: _Paint) -> Iterator[str]:
     yield from (f"    {part}" for part in wrap(f"{replicas}{most} x {model.resources}{where}", WIDTH - 4))
     if model.memory is not None:
         memory = model.memory
-        parts = (
-            f"{memory.weights_gib:.1f} GiB weights + {memory.other_gib:.1f} other + {memory.kv_cache_gib:.1f} KV cache"
-        )
-        contexts = f"{memory.contexts:.3g} x {memory.max_model_len} tokens"
-        yield f"    per GPU {parts} = {memory.limit_gib:.1f}: {contexts}"
+        sizes = [memory.weights_gib, memory.other_gib, memory.kv_cache_gib, memory.limit_gib]
+        weights, other, cache, limit = (f"{size:.1f}" if size >= 1 else f"{size:.2g}" for size in sizes)
+        parts = f"{weights} GiB weights + {other} other + {cache} KV cache = {limit}"
+        yield f"    per {memory.unit} {parts}: {memory.contexts:g} x {memory.max_model_len} tokens"
     elif model.memory_unknown:
         yield from (f"    {part}" for part in wrap(f"memory not known: {model.memory_unknown}", WIDTH - 4))
 

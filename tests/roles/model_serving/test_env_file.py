@@ -126,3 +126,9 @@ def test_systemd_itself_reads_every_value_as_it_was(tmp_path_factory: pytest.Tem
         values[name] = value
         index += 1
     assert Model.model_validate(decoded(values)) == model
+
+
+def test_names_of_a_mapping_written_in_another_order_change_nothing() -> None:
+    one = Model(model_id="m", env={"A": "1", "B": "2"}, engine_kwargs={"x": {"b": 1, "a": 2}, "c": 3})
+    other = Model(model_id="m", env={"B": "2", "A": "1"}, engine_kwargs={"c": 3, "x": {"a": 2, "b": 1}})
+    assert env_file.render(one) == env_file.render(other)

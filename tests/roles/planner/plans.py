@@ -25,7 +25,13 @@ MODEL = ModelPlan(
     hosts=("gpu-01",),
     resources="2 GPUs",
     memory=MemoryPlan(
-        weights_gib=30.6, other_gib=4.2, kv_cache_gib=36.8, limit_gib=71.6, max_model_len=32768, contexts=9.21
+        unit="GPU",
+        weights_gib=30.6,
+        other_gib=4.2,
+        kv_cache_gib=36.8,
+        limit_gib=71.6,
+        max_model_len=32768,
+        contexts=9,
     ),
     memory_unknown=None,
     change="unchanged",

@@ -29,7 +29,7 @@ def test_a_whole_plan_reads_like_this() -> None:
         "",
         " A  big                                         restart: max_model_len, dtype (125 s without)",
         "    1 x 2 GPUs on gpu-01",
-        "    per GPU 30.6 GiB weights + 4.2 other + 36.8 KV cache = 71.6: 9.21 x 32768 tokens",
+        "    per GPU 30.6 GiB weights + 4.2 other + 36.8 KV cache = 71.6: 9 x 32768 tokens",
         "",
         "warning: gpu-01: /tmp/ray: on the root file system",
     ]

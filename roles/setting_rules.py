@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from roles.planner import hardware
+from roles.planner.memory import hardware
 from roles.setting_types import port_range
 
 if TYPE_CHECKING:

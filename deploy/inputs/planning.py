@@ -15,15 +15,18 @@ from deploy.inputs import gpu_gate, run
 from deploy.inputs.rack import RackHost
 from roles.gateway.config import Gateway
 from roles.model_serving import env_file
-from roles.planner import build, changes, hardware, host_changes, report
-from roles.planner.facts import ModelFiles
-from roles.planner.found_model import FoundModel
-from roles.planner.host_changes import DriverInputs, HostFound, HostInputs
-from roles.planner.hub import Hub
+from roles.planner import build, report
+from roles.planner.changes import hosts as host_changes
+from roles.planner.changes import models as changes
+from roles.planner.changes.facts import HostState
+from roles.planner.changes.hosts import DriverInputs, HostFound, HostInputs
 from roles.planner.live_fit import Standing
-from roles.planner.placement import can_run
+from roles.planner.memory import hardware
+from roles.planner.memory.facts import ModelFiles
+from roles.planner.memory.found_model import FoundModel
+from roles.planner.memory.hub import Hub
+from roles.planner.placement.place import can_run
 from roles.planner.plan import Plan
-from roles.planner.state_facts import HostState
 from roles.storage.weights import is_hub_id
 
 # By host: what was found there for the plan.

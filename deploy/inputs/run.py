@@ -20,7 +20,7 @@ from roles.nvidia_driver.facts import HostDriver
 from roles.nvidia_driver.info import DriverInfo
 from roles.nvidia_driver.versions import cuda_of_lock
 from roles.planner import fit
-from roles.planner.placement import Host as Capacity
+from roles.planner.placement.place import Host as Capacity
 from roles.planner.plan import Plan
 from roles.preflight import rules as preflight
 from roles.preflight.facts import HostFacts, ReachedAddress, UserId

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from roles import field_errors
 from roles.model_serving.model import Model
-from roles.planner.placement import Host, bundles_of, place, replicas_of
-from roles.planner.placement_room import UNITS
+from roles.planner.placement.place import Host, bundles_of, place, replicas_of
+from roles.planner.placement.room import UNITS
 
 Problem = tuple[field_errors.Path, str]
 

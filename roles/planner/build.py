@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from roles.model_serving.list_source import Source
 from roles.model_serving.model import Model
 from roles.planner import alone, fit, live_fit, memory_fit
-from roles.planner.changes import ModelChange
-from roles.planner.found_model import FoundModel
-from roles.planner.hardware import Gpu
-from roles.planner.host_changes import HostChange
-from roles.planner.placement import Host, Placement
-from roles.planner.placement_room import UNITS
+from roles.planner.changes.hosts import HostChange
+from roles.planner.changes.models import ModelChange
+from roles.planner.memory.found_model import FoundModel
+from roles.planner.memory.hardware import Gpu
+from roles.planner.placement.place import Host, Placement
+from roles.planner.placement.room import UNITS
 from roles.planner.plan import GpuShare, HostPlan, ModelPlan, Plan
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from roles.model_serving.list_source import Source
 from roles.model_serving.model import Model
 from roles.planner import alone
-from roles.planner.placement import Host, Placed, Placement, place, replicas_of
-from roles.planner.placement_verdict import judge
+from roles.planner.placement.place import Host, Placed, Placement, place, replicas_of
+from roles.planner.placement.verdict import judge
 
 # A line names so many hosts with what is free there; the rest are counted. Models likewise.
 _HOSTS_NAMED = 4
@@ -40,8 +40,8 @@ def warnings(models: Sequence[Model], source: Source, placement: Placement) -> l
         return []
     open_ones = {replica.slug for replica in placement.uncertain}
     return [
-        f"{source.where(('models', index))}: there is room for it, and Ray may place the models before it so that there "
-        "is none: the rack is nearly full and its hosts are unlike"
+        f"{source.where(('models', index))}: there is room for it, and Ray may place the models before it so that "
+        "there is none: the rack is nearly full and its hosts are unlike"
         for index, model in enumerate(models)
         if model.slug in open_ones
     ]

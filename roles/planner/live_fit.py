@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from roles.model_serving.list_source import Source
 from roles.model_serving.model import Model
 from roles.planner import alone, fit
-from roles.planner.changes import ModelChange
-from roles.planner.placement import Host, Placed, PlacedBundle, Placement, Replica, place, replicas_of
+from roles.planner.changes.models import ModelChange
+from roles.planner.placement.place import Host, Placed, PlacedBundle, Placement, Replica, place, replicas_of
 
 # Fields that say what a replica asks of Ray.
 SIZE_FIELDS = frozenset(

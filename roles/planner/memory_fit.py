@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from roles import field_errors
 from roles.model_serving.list_source import Source
 from roles.model_serving.model import Model
-from roles.planner import alone, memory
-from roles.planner.found_model import FoundModel
-from roles.planner.hardware import GIB, Gpu
-from roles.planner.memory import Memory
-from roles.planner.placement import Host, can_run
+from roles.planner import alone
+from roles.planner.memory import check as memory
+from roles.planner.memory.check import Memory
+from roles.planner.memory.found_model import FoundModel
+from roles.planner.memory.hardware import GIB, Gpu
+from roles.planner.placement.place import Host, can_run
 from roles.planner.plan import MemoryPlan
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from roles.model_serving.model import Model
-from roles.planner.placement import Host
+from roles.planner.placement.place import Host
 from roles.preflight.info import HostInfo, Listener
 from roles.setting_types import port_range
 from roles.settings import Settings

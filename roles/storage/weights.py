@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from roles.model_serving.model import Model
-from roles.planner.placement import Host, can_run
+from roles.planner.placement.place import Host, can_run
 
 # `weights_gib` is mostly a rounded number from the hub's page: with this share of it on the disk, all of it is there.
 COMPLETE = 0.9

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from roles.model_serving.model import Model
-from roles.planner.placement import Host, Replica, place, replicas_of
+from roles.planner.placement.place import Host, Replica, place, replicas_of
 
 SIZES = (25, 50, 100, 200, 400)
 REPLICAS_PER_HOST = 10

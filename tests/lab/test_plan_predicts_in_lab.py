@@ -24,10 +24,10 @@ from roles.model_serving import model_list
 from roles.model_serving.list_source import Source
 from roles.model_serving.model import FIELDS
 from roles.planner import fit
-from roles.planner.changes import ModelChange, model_changes
-from roles.planner.host_changes import HostChange, HostFound, HostInputs, host_changes, nodes_down, paths
-from roles.planner.placement import Host
-from roles.planner.state_facts import HostState
+from roles.planner.changes.facts import HostState
+from roles.planner.changes.hosts import HostChange, HostFound, HostInputs, host_changes, nodes_down, paths
+from roles.planner.changes.models import ModelChange, model_changes
+from roles.planner.placement.place import Host
 from roles.ray_cluster.node import NodeConfig
 from roles.serving_runtime.lock import lock_for
 from roles.settings import Settings

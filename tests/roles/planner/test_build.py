@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 
 from roles.model_serving.list_source import Source
 from roles.model_serving.model import Model
-from roles.planner import build, hardware, memory
+from roles.planner import build
 from roles.planner.build import PlanHost, PlanInputs
-from roles.planner.changes import ModelChange
-from roles.planner.found_model import FoundModel
-from roles.planner.host_changes import HostChange
-from roles.planner.placement import Host
+from roles.planner.changes.hosts import HostChange
+from roles.planner.changes.models import ModelChange
+from roles.planner.memory import check as memory
+from roles.planner.memory import hardware
+from roles.planner.memory.found_model import FoundModel
+from roles.planner.memory.safetensors import Weights
+from roles.planner.placement.place import Host
 from roles.planner.plan import GpuShare
-from roles.planner.safetensors import Weights
 
 LIST = Source("file", "models.yaml")
 GIB = 2**30

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from roles.model_serving.list_source import Source
 from roles.model_serving.model import Model
 from roles.planner import alone, fit
-from roles.planner.placement import Host, can_run
+from roles.planner.placement.place import Host, can_run
 from roles.settings import Settings
 
 LIST = Source("file", "models/lab.yaml")

@@ -6,8 +6,8 @@ from typing import Any
 from roles.model_serving.list_source import Source
 from roles.model_serving.model import Model
 from roles.planner import live_fit
-from roles.planner.changes import Kind, ModelChange
-from roles.planner.placement import Host
+from roles.planner.changes.models import Kind, ModelChange
+from roles.planner.placement.place import Host
 
 LIST = Source("file", "models.yaml")
 HOSTS = [Host("gpu-01", 64, 4, "H100"), Host("gpu-02", 64, 4, "H100")]

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roles.model_serving.model import Model
-from roles.planner.placement import Host
+from roles.planner.placement.place import Host
 from roles.storage.weights import GIB, cache_name, needed
 
 HOST = Host("gpu-01", 64, 8, "H100")

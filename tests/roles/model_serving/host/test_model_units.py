@@ -14,7 +14,7 @@ from model_units import Unit
 
 from roles.model_serving import env_file
 from roles.model_serving.model import Model
-from roles.planner.changes import RunningModel
+from roles.planner.changes.models import RunningModel
 from tests.roles.model_serving.host.recorded_serve import TOKEN, RecordedServe, fixture, serving
 
 MODEL = Model(model_id="tiny-a", accelerator_type="cpu")

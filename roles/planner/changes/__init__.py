@@ -1,0 +1,1 @@
+"""What a run will do to models and hosts, told by the rules that decide at execution."""

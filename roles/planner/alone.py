@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from roles import field_errors
 from roles.model_serving.model import Model
-from roles.planner.placement.place import Host, bundles_of, place, replicas_of
+from roles.planner.placement.place import Host, bundles_of, most_of, place, replicas_of
 from roles.planner.placement.room import UNITS
 
 Problem = tuple[field_errors.Path, str]
@@ -16,7 +16,11 @@ def problems(model: Model, hosts: Sequence[Host]) -> list[Problem]:
     found = found or list(_cpu_problems(model, hosts))
     if found:
         return found
-    room = len(place(replicas_of(model), hosts).placed)
+    replicas = replicas_of(model)
+    if replicas[0].one_host:
+        room = most_of(replicas[0], (host.room for host in hosts), len(replicas))
+    else:
+        room = len(place(replicas, hosts).placed)
     if room >= model.min_replicas:
         return []
     kind = names(suitable(model, hosts))

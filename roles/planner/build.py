@@ -10,7 +10,7 @@ from roles.planner.changes.hosts import HostChange
 from roles.planner.changes.models import ModelChange
 from roles.planner.memory.found_model import FoundModel
 from roles.planner.memory.hardware import Gpu
-from roles.planner.placement.place import Host, Placement
+from roles.planner.placement.place import Host, Placed, Placement
 from roles.planner.placement.room import UNITS
 from roles.planner.plan import GpuShare, HostPlan, ModelPlan, Plan
 
@@ -60,10 +60,16 @@ def plan(inputs: PlanInputs) -> Plan:
     if not problems and inputs.standing is not None:
         problems += live_fit.problems(inputs.models, hosts, inputs.model_changes, inputs.standing, inputs.source)
     changes = {change.slug: change for change in inputs.model_changes}
+    stands: dict[str, list[Placed]] = {model.slug: [] for model in inputs.models}
+    for each in placement.placed:
+        stands[each.replica.slug].append(each)
     return Plan(
         hosts=tuple(_host(each, placement, inputs) for each in inputs.hosts),
         models=(
-            *(_model(model, placement, hosts, on_gpus[model.slug], changes, inputs) for model in inputs.models),
+            *(
+                _model(model, stands[model.slug], placement, hosts, on_gpus[model.slug], changes, inputs)
+                for model in inputs.models
+            ),
             *_stopped(inputs),
         ),
         problems=tuple(problems),
@@ -116,6 +122,7 @@ def _words(change: HostChange) -> str:
 
 def _model(
     model: Model,
+    placed: Sequence[Placed],
     placement: Placement,
     hosts: Sequence[Host],
     on_gpus: Sequence[memory_fit.OnGpus],
@@ -123,7 +130,6 @@ def _model(
     inputs: PlanInputs,
 ) -> ModelPlan:
     uncertain = sum(1 for replica in placement.uncertain if replica.slug == model.slug)
-    placed = [each for each in placement.placed if each.replica.slug == model.slug]
     memory, unknown = memory_fit.shown(model, on_gpus, _found(inputs, model))
     change = changes.get(model.slug, ModelChange(model.slug, "unknown"))
     return ModelPlan(
@@ -132,7 +138,7 @@ def _model(
         min_replicas=model.min_replicas,
         max_replicas=model.max_replicas,
         placed=len(placed) - uncertain,
-        reachable=fit.reachable(model, placement, hosts),
+        reachable=fit.reachable(model, len(placed), placement, hosts),
         hosts=tuple(dict.fromkeys(name for each in placed for name in each.hosts)),
         resources=alone.asked(model),
         memory=memory,

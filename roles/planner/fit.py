@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from roles.model_serving.list_source import Source
 from roles.model_serving.model import Model
 from roles.planner import alone
-from roles.planner.placement.place import Host, Placed, Placement, place, replicas_of
+from roles.planner.placement.place import Host, Placed, Placement, most_of, place, replicas_of
 from roles.planner.placement.verdict import judge
 
 # A line names so many hosts with what is free there; the rest are counted. Models likewise.
@@ -52,11 +52,19 @@ def placed(models: Iterable[Model], hosts: Sequence[Host], running: Sequence[Pla
     return place([replica for model in models for replica in replicas_of(model)], hosts, running)
 
 
-def reachable(model: Model, placement: Placement, hosts: Sequence[Host]) -> int:
-    """How many replicas autoscaling could reach, up to ``max_replicas``, while all others have their least."""
-    stand = sum(1 for each in placement.placed if each.replica.slug == model.slug)
+def reachable(model: Model, stand: int, placement: Placement, hosts: Sequence[Host]) -> int:
+    """How many replicas autoscaling could reach, up to ``max_replicas``, while all others have their least.
+
+    Args:
+        stand: replicas of the model that are placed.
+        hosts: those of ``placement``.
+    """
     more = replicas_of(model, model.max_replicas)[stand:]
-    return stand + len(place(more, hosts, placement.placed).placed) if more else stand
+    if not more:
+        return stand
+    if not more[0].one_host:
+        return stand + len(place(more, hosts, placement.placed).placed)
+    return stand + most_of(more[0], (host.left(placement.free[host.name]) for host in hosts), len(more))
 
 
 def _unplaced(models: Sequence[Model], hosts: Sequence[Host], source: Source, placement: Placement) -> Iterator[str]:

@@ -11,7 +11,7 @@ from roles.planner.memory import check as memory
 from roles.planner.memory.check import Memory
 from roles.planner.memory.found_model import FoundModel
 from roles.planner.memory.hardware import GIB, Gpu
-from roles.planner.placement.place import Host, can_run
+from roles.planner.placement.place import Host, replicas_of, stands_on
 from roles.planner.plan import MemoryPlan
 
 
@@ -26,8 +26,9 @@ class OnGpus:
 def kinds(model: Model, hosts: Sequence[tuple[Host, Gpu | None]], found: FoundModel) -> list[OnGpus]:
     """The model on each kind of GPU that Ray may give it; on CPUs as one kind."""
     by_gpu: dict[Gpu | None, list[Host]] = {}
+    (replica,) = replicas_of(model, 1)
     for host, gpu in hosts:
-        if can_run(model, host):
+        if stands_on(replica, host.room):
             by_gpu.setdefault(gpu if model.uses_gpu else None, []).append(host)
     largest = max((host.gpus for host, _ in hosts), default=0)
     return [

@@ -1,13 +1,18 @@
-"""``python -m tests.bench.placement``: how long the planner takes for racks of growing size, and how that grows."""
+"""``python -m tests.bench.placement``: how long placing, and a whole plan, take for racks of growing size."""
 
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from roles.model_serving.list_source import Source
 from roles.model_serving.model import Model
+from roles.planner import build, report
+from roles.planner.build import PlanHost, PlanInputs
+from roles.planner.memory import hardware
+from roles.planner.memory.found_model import FoundModel
 from roles.planner.placement.place import Host, Replica, place, replicas_of
+from tests.roles.planner.memory import fixtures
 
 SIZES = (25, 50, 100, 200, 400)
 REPLICAS_PER_HOST = 10
@@ -67,6 +72,21 @@ def seconds(rack: Rack) -> float:
     return min(times)
 
 
+def plan_seconds(size: int, per_model: int) -> float:
+    """A whole plan, shown: ten replicas for each of ``size`` equal hosts, ``per_model`` of a model."""
+    gpu = hardware.gpu("H100", None)
+    hosts = [PlanHost(Host(f"h{number}", 128, 16, "H100"), number == 0, gpu, 79.6) for number in range(size)]
+    shape = fixtures.published("qwen3-8b").shape
+    models = [
+        Model(model_id=f"m{number}", min_replicas=per_model, max_replicas=per_model + 2, max_model_len=8192)
+        for number in range(size * REPLICAS_PER_HOST // per_model)
+    ]
+    found = {model.model_source: FoundModel(shape, None) for model in models}
+    started = time.process_time()
+    report.text(build.plan(PlanInputs(hosts, models, Source("file", "models.yaml"), found=found)))
+    return time.process_time() - started
+
+
 def lines(make: Callable[[int], Rack]) -> Iterator[str]:
     """One for each size; growth is the power of the size with which the time grew since the size before."""
     before: tuple[int, float] | None = None
@@ -86,8 +106,13 @@ def main() -> None:
     print(f"{'rack':<10} {'hosts':>5} {'replicas':>8} {'CPU s':>8} {'growth':>6} {'unplaced':>8} {'uncertain':>9}")
     for make in (alike, typed, unlike, undecided):
         for line in lines(make):
-            print(line)
-            sys.stdout.flush()
+            print(line, flush=True)
+    for per_model in (REPLICAS_PER_MODEL, 1):
+        for size in SIZES:
+            print(
+                f"plan of {size} hosts, {per_model:>2} replicas per model: {plan_seconds(size, per_model):.2f} s",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

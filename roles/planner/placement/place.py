@@ -4,7 +4,8 @@ Replicas are placed in the order given, one after the other, as Serve makes thei
 of several hosts, all of them are followed: a replica counts as placed only when it is, whichever host Ray picks.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from roles.model_serving.model import Model
@@ -39,6 +40,11 @@ class Host:
         cpu = None if self.num_cpus is None else int(self.num_cpus * UNITS)
         kind = serve_app.RUNTIME_CPU if self.runs_cpu_models and not self.gpus else self.gpu_model
         return Room((UNITS,) * self.gpus, cpu, kind)
+
+    def left(self, free: "Free") -> Room:
+        """What it offers when this is left of it."""
+        gpus = tuple(sorted(round(share * UNITS) for share in free.gpus))
+        return self.room._replace(gpus=gpus, cpu=None if free.cpus is None else round(free.cpus * UNITS))
 
 
 @dataclass(frozen=True)
@@ -115,10 +121,29 @@ def replicas_of(model: Model, count: int | None = None) -> tuple[Replica, ...]:
 
 
 def can_run(model: Model, host: Host) -> bool:
-    """Whether Ray could place a replica, or a worker of its pipeline, on this host, and the engine could run there."""
-    bundles = bundles_of(model)
-    alone = [bundles] if model.pipeline_parallel_size == 1 else [(bundle,) for bundle in set(bundles)]
-    return any(after(host.room, together) is not None for together in alone)
+    """Whether Ray could place a replica, or a worker of its pipeline, on this host when it is empty."""
+    (replica,) = replicas_of(model, 1)
+    return stands_on(replica, host.room)
+
+
+def stands_on(replica: Replica, room: Room) -> bool:
+    """Whether there is room for a replica, or a worker of its pipeline."""
+    alone = [replica.bundles] if replica.one_host else [(bundle,) for bundle in set(replica.bundles)]
+    return any(after(room, together) is not None for together in alone)
+
+
+def most_of(replica: Replica, rooms: Iterable[Room], wanted: int) -> int:
+    """How many replicas like this one, of one host each, find room in ``rooms``: up to ``wanted``."""
+    found = 0
+    for room, count in Counter(rooms).items():
+        if found >= wanted:
+            break
+        on_one = 0
+        left: Room | None = room
+        while found + on_one < wanted and (left := after(left, replica.bundles)) is not None:
+            on_one += 1
+        found += on_one * count
+    return min(found, wanted)
 
 
 def place(replicas: Sequence[Replica], hosts: Sequence[Host], running: Sequence[Placed] = ()) -> Placement:

@@ -24,7 +24,6 @@ from roles.planner.live_fit import Standing
 from roles.planner.memory import hardware
 from roles.planner.memory.facts import ModelFiles
 from roles.planner.memory.found_model import FoundModel
-from roles.planner.memory.hub import Hub
 from roles.planner.placement.place import can_run
 from roles.planner.plan import Plan
 from roles.storage.weights import is_hub_id
@@ -135,7 +134,6 @@ def _plan_host(each: RackHost) -> build.PlanHost:
 
 def _found_models() -> dict[str, FoundModel]:
     """By source: what a host has of it, or what the hub says."""
-    hub = Hub(os.environ)
     found = {}
     for source in dict.fromkeys(model.model_source for model in run.rack().models):
         on_hosts = [files[source] for files in _files.values() if source in files]
@@ -143,7 +141,7 @@ def _found_models() -> dict[str, FoundModel]:
         if complete:
             found[source] = complete[0]
         elif is_hub_id(source):
-            found[source] = hub.find(source)
+            found[source] = run.hub().find(source)
         elif on_hosts:
             found[source] = on_hosts[0]
     return found

@@ -14,12 +14,14 @@ from deploy.inputs import gpu_gate
 from deploy.inputs.rack import Rack, RackHost, load_rack
 from roles.errors import InputError
 from roles.gateway.config import Gateway, GatewayConfig, GatewayModel
+from roles.model_serving.model import Model
 from roles.nvidia_driver import plan as driver_plan
 from roles.nvidia_driver import rules as driver_rules
 from roles.nvidia_driver.facts import HostDriver
 from roles.nvidia_driver.info import DriverInfo
 from roles.nvidia_driver.versions import cuda_of_lock
 from roles.planner import fit
+from roles.planner.memory.hub import Hub
 from roles.planner.placement.place import Host as Capacity
 from roles.planner.plan import Plan
 from roles.preflight import rules as preflight
@@ -27,6 +29,7 @@ from roles.preflight.facts import HostFacts, ReachedAddress, UserId
 from roles.preflight.info import HostInfo
 from roles.ray_cluster.node import NodeConfig
 from roles.serving_runtime.lock import Lock, lock_for
+from roles.storage import weights
 
 
 class StopRunError(PyinfraError):
@@ -107,7 +110,7 @@ def look_at_this_host() -> None:
         HostFacts, paths=preflight.paths_of_interest(this.settings), weights_dir=this.settings.weights_dir
     )
     digest, no_lock = _runtime_digest(this)
-    models = rack().models
+    models = [_sized(model, info) for model in rack().models]
     found = preflight.problems(
         this.name, info, this.settings, is_head=this.is_head, runtime_digest=digest, models=models
     )
@@ -117,6 +120,21 @@ def look_at_this_host() -> None:
     if not found:
         _look_at_driver(this)
         _look_at_gpus(this)
+
+
+@cache
+def hub() -> Hub:
+    """The hub for this run: after the first question that nobody answers it is asked nothing more."""
+    return Hub(os.environ)
+
+
+def _sized(model: Model, info: HostInfo) -> Model:
+    """The model with the size of its weights, which the hub may know when neither the list nor the host does."""
+    source = model.model_source
+    if model.weights_gib is not None or not weights.is_hub_id(source) or weights.cache_name(source) in info.weights:
+        return model
+    found = hub().find(source).weights
+    return model.model_copy(update={"weights_gib": round(found.total / weights.GIB, 2)}) if found else model
 
 
 def _look_at_driver(this: RackHost) -> None:

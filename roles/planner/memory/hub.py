@@ -43,6 +43,8 @@ class Hub:
         self._endpoint = environ.get("HF_ENDPOINT", "").rstrip("/") or ENDPOINT
         self._token = environ.get("HF_TOKEN", "").strip()
         self._gave_up: str | None = None
+        self._found: dict[str, FoundModel] = {}
+        self._asking = threading.Lock()
         self._is_resolved = False
         if environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
             self._gave_up = "the hub was not asked: HF_HUB_OFFLINE is set"
@@ -51,7 +53,13 @@ class Hub:
         self._opener = urllib.request.build_opener(_WebOnly())
 
     def find(self, hub_id: str) -> FoundModel:
-        """Config and size of a model; what is missing has a reason. Never raises."""
+        """Config and size of a model, asked for once; what is missing has a reason. Never raises."""
+        with self._asking:  # hosts are looked at side by side
+            if hub_id not in self._found:
+                self._found[hub_id] = self._find(hub_id)
+            return self._found[hub_id]
+
+    def _find(self, hub_id: str) -> FoundModel:
         reasons: list[str] = []
         shape = self._config(hub_id, reasons)
         weights = self._weights(hub_id, reasons)

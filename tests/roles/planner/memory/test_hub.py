@@ -108,7 +108,7 @@ def test_a_gated_model_says_what_to_do(fake: FakeHub, status: int) -> None:
 
 def test_an_absent_model_is_no_reason_to_stop_asking_for_others(fake: FakeHub) -> None:
     asked = hub.Hub({"HF_ENDPOINT": fake.url})
-    assert asked.find("a/b").reasons == ("a/b: the hub has no such model or file (HTTP 404)",)
+    assert asked.find("c/d").reasons == ("c/d: the hub has no such model or file (HTTP 404)",)
     fake.answers = {CONFIG: json.dumps(MODEL.config).encode(), INDEX: SIZES}
     assert asked.find("a/b").reasons == ()
 
@@ -192,3 +192,10 @@ def test_a_proxy_is_asked_in_its_place(fake: FakeHub, monkeypatch: pytest.Monkey
         f"http://hub.invalid{INDEX}": SIZES,
     }
     assert hub.Hub({"HF_ENDPOINT": "http://hub.invalid"}).find("a/b").shape == MODEL.shape
+
+
+def test_a_model_is_asked_for_once(fake: FakeHub) -> None:
+    fake.answers = {CONFIG: 404, INDEX: SIZES}
+    asked = hub.Hub({"HF_ENDPOINT": fake.url})
+    assert asked.find("a/b") == asked.find("a/b")
+    assert len(fake.asked) == 2

@@ -235,7 +235,7 @@ def test_estimates_are_near_what_engines_reported(start: fixtures.Start) -> None
     assert result.weights_bytes is not None
     assert result.kv_available_bytes is not None
     assert abs(result.weights_bytes / GIB - start.weights_gib) / start.weights_gib < 0.06
-    # vLLM 0.11 profiled a sampler that took four times as much.
-    allowed = 0.02 if start.vllm != "0.11" else 0.09
+    # vLLM 0.11 profiled a sampler that took four times as much; 0.27 took 2 GiB less on two GPUs than is kept for it.
+    allowed = {"0.11": 0.09, "0.27": 0.06}.get(start.vllm, 0.02)
     gpu_gib = start.weights_gib + start.overhead_gib + start.kv_gib
     assert abs(result.kv_available_bytes / GIB - start.kv_gib) / gpu_gib < allowed

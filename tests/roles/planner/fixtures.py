@@ -9,9 +9,10 @@ Starts are from public logs, `overhead_gib` is peak activation and what PyTorch 
 
 - 0.31: notes on `vllm/vllm-openai:v0.31.0-ubuntu2404` on one A100, with its log
 - 0.27: "Running a single LLM across two GPUs with vLLM", with its log (0.27.1); overhead by subtraction
-- 0.19: llm-d-incubation/llm-d-planner, docs/accuracy/vllm-v0.19.0-accuracy-report.md (one H100 of 79.19 GiB)
+- 0.19: llm-d-incubation/llm-d-planner, docs/accuracy/vllm-v0.19.0-accuracy-report.md (H100s of 79.19 GiB); of
+  Gemma 2 and gpt-oss the logs in accuracy/results/v0.19.0/logs
 - 0.11: llm-d/llm-d-benchmark, config_explorer/empirical-vllm-memory-results.md (H100s of 79.18 GiB), and its later
-  edition with tensor parallelism and the image, v0.11.0
+  edition, with tensor parallelism and the image's version, in llm-d-incubation/llm-d-planner, docs
 """
 
 import json

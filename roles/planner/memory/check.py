@@ -20,9 +20,11 @@ from roles.planner.memory.model_config import ModelShape
 from roles.planner.memory.requirements import Problem
 from roles.planner.memory.safetensors import Weights
 
-# What PyTorch does not count: CUDA's own, and NCCL's with several GPUs (logs: 0.13 to 0.3 GiB, and 0.5 to 0.6).
+# What PyTorch does not count: CUDA's own, and the buffers through which a tensor-parallel group speaks. Logs show 0.07 to
+# 0.3 GiB without such a group; with one 0.5 to 0.7 GiB, and 2.06 to 2.17 GiB over NVLink (vLLM 0.19 on H100s).
 NON_TORCH_BYTES = 300 * MIB
-NON_TORCH_BYTES_OF_SEVERAL = 700 * MIB
+NON_TORCH_BYTES_OF_GROUP = 700 * MIB
+NON_TORCH_BYTES_OVER_NVLINK = 2250 * MIB
 # Of a CUDA graph, for one layer and captured size: 0.84 GiB for 32 layers and 51 sizes, 1.55 for 64 layers.
 GRAPH_BYTES = MIB // 2
 # Above this share vLLM may find less free memory than it is told to take: CUDA's context comes first.
@@ -205,7 +207,7 @@ def _ranks(model: Model, shape: ModelShape, stored: Weights, gpu: Gpu | None, en
     ranks = []
     for index, (stage, size, cache) in enumerate(zip(stages, held, caches, strict=True)):
         size = max(0, size - engine.cpu_offload_bytes)
-        overhead = _overhead(model, shape, engine, len(stage), index == len(stages) - 1) if gpu else 0
+        overhead = _overhead(model, shape, gpu, engine, len(stage), index == len(stages) - 1) if gpu else 0
         ranks.append(_Rank(size, overhead, _available(model, gpu, engine, size, overhead), cache))
     return ranks
 
@@ -221,7 +223,7 @@ def _available(model: Model, gpu: Gpu | None, engine: Engine, size: int, overhea
     return fixed if fixed <= left else left - fixed
 
 
-def _overhead(model: Model, shape: ModelShape, engine: Engine, layers: int, is_last: bool) -> int:
+def _overhead(model: Model, shape: ModelShape, gpu: Gpu, engine: Engine, layers: int, is_last: bool) -> int:
     """The peak of the profile run, CUDA graphs, and what PyTorch does not count."""
     tensor, tokens = model.tensor_parallel_size, engine.max_num_batched_tokens
     in_layers = tokens * engine.dtype_bytes * (4 * shape.hidden_size + shape.parameters.widest // tensor)
@@ -230,11 +232,13 @@ def _overhead(model: Model, shape: ModelShape, engine: Engine, layers: int, is_l
         # Logits in the model's dtype and in float32, and the noise that sampling adds.
         logits = engine.max_num_seqs * shape.vocab_size * (engine.dtype_bytes + 8)
         peak = max(in_layers, 2 * tokens * engine.dtype_bytes * shape.hidden_size + logits)
-    alone = tensor == 1 and model.pipeline_parallel_size == 1
+    non_torch = NON_TORCH_BYTES
+    if tensor > 1:
+        non_torch = NON_TORCH_BYTES_OVER_NVLINK if gpu.nvlink else NON_TORCH_BYTES_OF_GROUP
     graphs = 0
     if model.env.get("VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS") != "0":
         graphs = engine.captured_sizes * layers * GRAPH_BYTES
-    return peak + graphs + (NON_TORCH_BYTES if alone else NON_TORCH_BYTES_OF_SEVERAL)
+    return peak + graphs + non_torch
 
 
 def _changes(

@@ -1,7 +1,9 @@
 """What GPUs have: memory and compute capability by Ray's name. Pure: no pyinfra, no Ray.
 
-Memory is NVML's total in MiB, as `nvidia-smi` prints it with ECC on; the figures are those that public logs of
-`nvidia-smi` show for each card. Compute capabilities are those of https://developer.nvidia.com/cuda-gpus.
+Memory is NVML's total in MiB, as `nvidia-smi` prints it with ECC on. Each figure stands beside its card's name in
+public output of `nvidia-smi`, of a driver of today where one still knows the card: earlier ones left out what the
+driver keeps for itself (7611 MiB of a P4, 16280 of a P100). Compute capabilities are those of
+https://developer.nvidia.com/cuda-gpus; those of B300, GB300, H20 and RTX-PRO-6000 also stand in such output.
 """
 
 from collections.abc import Mapping
@@ -12,8 +14,10 @@ from roles.accelerators import GpuModel
 
 MIB = 2**20
 GIB = 2**30
-# CUDA offers less than NVML counts: 81152 of 81920 MiB on an A100, 81080 of 81559 on an H100, 22600 of 23034 on an L4
-# (vLLM's logs print CUDA's number). The largest difference seen stands for all.
+# CUDA offers less than NVML counts; PyTorch's out-of-memory errors and vLLM's logs print its number, in GiB. What is
+# missing, in MiB: A100 768 (79.25 of 80 GiB are there), GB200 738, B200 729, H200 up to 698, L40S 664, RTX-PRO-6000
+# 638, H100 NVL 578, H100 479, T4 451, L4 434. The largest of these stands for all; B300 (926) and GB300 (1072) lack a
+# thousandth of their memory more.
 CUDA_RESERVE_MIB = 768
 # How far a declared size may be from a variant's: "24" is how an L4 is sold, and NVML counts 22.5 GiB of it.
 TOLERANCE = 0.08
@@ -27,26 +31,28 @@ class Card:
     """NVML's total of each variant sold under this name, the smallest first."""
     capability: tuple[int, int]
     """Compute capability, as major and minor."""
+    nvlink: bool = False
+    """Whether it is sold with NVLink."""
 
 
 CARDS: Mapping[GpuModel, Card] = {
     "A10G": Card((23_028,), (8, 6)),
-    "A100": Card((40_960, 81_920), (8, 0)),
-    "B200": Card((183_359,), (10, 0)),
-    "B300": Card((275_040,), (10, 3)),
-    "GB200": Card((189_471,), (10, 0)),
-    "GB300": Card((284_208,), (10, 3)),
-    "H20": Card((97_871,), (9, 0)),
-    "H100": Card((81_559, 95_830), (9, 0)),  # SXM and PCIe; NVL
-    "H200": Card((143_771,), (9, 0)),
+    "A100": Card((40_960, 81_920), (8, 0), nvlink=True),
+    "B200": Card((183_359,), (10, 0), nvlink=True),
+    "B300": Card((275_040,), (10, 3), nvlink=True),
+    "GB200": Card((189_471,), (10, 0), nvlink=True),
+    "GB300": Card((284_208,), (10, 3), nvlink=True),
+    "H20": Card((97_871,), (9, 0), nvlink=True),
+    "H100": Card((81_559, 95_830), (9, 0), nvlink=True),  # SXM and PCIe; NVL
+    "H200": Card((143_771,), (9, 0), nvlink=True),
     "K80": Card((11_441,), (3, 7)),  # two GPUs a card, this is one
     "L4": Card((23_034,), (8, 9)),
     "L40S": Card((46_068,), (8, 9)),
-    "P4": Card((7_611,), (6, 1)),
-    "P100": Card((12_198, 16_280), (6, 0)),
+    "P4": Card((7_680,), (6, 1)),
+    "P100": Card((12_288, 16_384), (6, 0), nvlink=True),
     "RTX-PRO-6000": Card((97_887,), (12, 0)),
     "T4": Card((15_360,), (7, 5)),
-    "V100": Card((16_384, 32_768), (7, 0)),
+    "V100": Card((16_384, 32_768), (7, 0), nvlink=True),
 }
 assert set(CARDS) == set(get_args(GpuModel))
 
@@ -60,6 +66,8 @@ class Gpu:
     """What CUDA offers, which is what vLLM takes `gpu_memory_utilization` of."""
     capability: tuple[int, int] | None
     """None: not known."""
+    nvlink: bool = True
+    """Whether GPUs of a group may speak over NVLink; taken for granted where the name is not known."""
     note: str | None = None
     """What was taken for granted, for the operator to know."""
 
@@ -90,7 +98,7 @@ def gpu(gpu_model: GpuModel | None, gpu_memory_gib: float | None) -> Gpu | None:
         mib = _variant(card, gpu_memory_gib) or round(gpu_memory_gib * 1024)
     elif len(card.memory_mib) > 1:
         note = f"{gpu_model} comes with {_sizes(card)}: planned with the smallest; gpu_memory_gib says which it is"
-    return Gpu(f"{gpu_model} with {mib / 1024:.1f} GiB", _offered(mib), card.capability, note)
+    return Gpu(f"{gpu_model} with {mib / 1024:.1f} GiB", _offered(mib), card.capability, card.nvlink, note)
 
 
 def _variant(card: Card, gib: float) -> int | None:

@@ -1,7 +1,18 @@
 """Well-known models as small files: the fields of their config that decide about memory, and what is published of them.
 
-Fields and `weights_bytes` are those of config.json and model.safetensors.index.json of the named model on the hub, as
-public repositories quote them.
+Fields and `weights_bytes` are those of config.json and model.safetensors.index.json of the named model on the hub. The
+files were not read there: every number was found in a public repository, which the file's `source` names where a name
+is known; `kv_source` says it of the KV cache. Where nobody quotes the index, `weights_bytes` is the published number of
+weights times their size, or the size of the files (`note`). Fields without a source are left out.
+
+Starts are from public logs, `overhead_gib` is peak activation and what PyTorch does not count:
+
+- 0.31: notes on `vllm/vllm-openai:v0.31.0-ubuntu2404` on one A100, with its log
+- 0.27: "Running a single LLM across two GPUs with vLLM", with its log (0.27.1); overhead by subtraction
+- 0.19: llm-d-incubation/llm-d-planner, docs/accuracy/vllm-v0.19.0-accuracy-report.md (H100s of 79.19 GiB); of
+  Gemma 2 and gpt-oss the logs in accuracy/results/v0.19.0/logs
+- 0.11: llm-d/llm-d-benchmark, config_explorer/empirical-vllm-memory-results.md (H100s of 79.18 GiB), and its later
+  edition, with tensor parallelism and the image's version, in llm-d-incubation/llm-d-planner, docs
 """
 
 import json

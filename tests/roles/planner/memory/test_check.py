@@ -235,8 +235,10 @@ def test_estimates_are_near_what_engines_reported(start: fixtures.Start) -> None
     result = memory.check(model, start.model.shape, None, hardware.gpu(start.gpu_model, start.gpu_memory_gib))
     assert result.weights_bytes is not None
     assert result.kv_available_bytes is not None
-    assert abs(result.weights_bytes / GIB - start.weights_gib) / start.weights_gib < 0.06
-    # vLLM 0.11 profiled a sampler that took four times as much.
-    allowed = 0.02 if start.vllm != "0.11" else 0.09
+    padding = 0.09 if start.model.shape.model_type == "gpt_oss" else 0.0
+    assert abs(result.weights_bytes / GIB - start.weights_gib) / start.weights_gib < 0.01 + padding
+    # vLLM 0.11 profiled a sampler that took four times as much. What is kept for two GPUs lies between 0.19, which took
+    # 1.7 GiB more on H100s, and 0.27, which took 2.2 GiB less on GPUs without NVLink.
+    allowed = {"0.11": 0.09, "0.19": 0.03, "0.27": 0.06}.get(start.vllm, 0.02)
     gpu_gib = start.weights_gib + start.overhead_gib + start.kv_gib
     assert abs(result.kv_available_bytes / GIB - start.kv_gib) / gpu_gib < allowed

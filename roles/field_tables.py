@@ -53,6 +53,7 @@ ROLE_SETTINGS = {
     "gpu_health": ("gpus", "runtime", "metrics_dir", *_named("gpu_")),
     "model_serving": ("models_file", "remove_all", "dashboard_port", "serve_port", "serve_metrics_port", "cache_dir"),
     "nvidia_driver": _named("nvidia_", "min_free_gib_driver", "allow_reboot", "lab_skip_cuda_check"),
+    "planner": ("plan_file", "gpus", "gpu_model", "gpu_memory_gib", "num_cpus", "runtime"),
     "preflight": _named("skip_unreachable", "disk_used_max_percent", "min_free_gib_", "ignore_drive_health"),
     "ray_cleanup": _named("ray_temp_dir", "clean_ray_", "metrics_dir"),
     "ray_cluster": (

@@ -20,8 +20,8 @@ from roles.planner.memory.model_config import ModelShape
 from roles.planner.memory.requirements import Problem
 from roles.planner.memory.safetensors import Weights
 
-# What PyTorch does not count: CUDA's own, and the buffers through which a tensor-parallel group speaks. Logs show 0.07 to
-# 0.3 GiB without such a group; with one 0.5 to 0.7 GiB, and 2.06 to 2.17 GiB over NVLink (vLLM 0.19 on H100s).
+# What PyTorch does not count: CUDA's own, and the buffers through which a tensor-parallel group speaks. Logs show 0.07
+# to 0.3 GiB without such a group; with one 0.5 to 0.7 GiB, and 2.06 to 2.17 GiB over NVLink (vLLM 0.19 on H100s).
 NON_TORCH_BYTES = 300 * MIB
 NON_TORCH_BYTES_OF_GROUP = 700 * MIB
 NON_TORCH_BYTES_OVER_NVLINK = 2250 * MIB

@@ -39,12 +39,14 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 def processes() -> dict[int, str]:
     """The kind of each process; `other` is Ray's remaining ones and the system's."""
     found = {}
+    # Whose command lines hold this text.
+    probe = (os.getpid(), os.getppid())
     for directory in Path("/proc").glob("[0-9]*"):
         try:
             command = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue  # it has ended
-        if command:
+        if command and int(directory.name) not in probe:
             found[int(directory.name)] = next((kind for kind, part in KINDS.items() if part in command), "other")
     return found
 

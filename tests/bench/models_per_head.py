@@ -10,6 +10,7 @@ import itertools
 import json
 import math
 import os
+import resource
 import shlex
 import statistics
 import sys
@@ -29,6 +30,7 @@ HOST = "h1"
 SIZES = (1, 10, 25, 50, 100)
 # Growth is fitted from here on: below, what is there without any model is most of each figure.
 FIT_FROM = 10
+CPUS = 2 * SIZES[-1]
 QUIET_S = 60.0
 SETTLE_S = 10.0
 LAST_STARTS = 5
@@ -48,6 +50,8 @@ class Size:
     start_s: float
     """From one model's ready to the next one's, median of the last few."""
     unchanged_s: float
+    unchanged_cpu_s: float
+    """Processor time of that deploy on the operator's machine: what is left of its seconds when nothing else runs."""
     plan_s: float
     list_s: float
     """The gateway's /v1/models."""
@@ -104,6 +108,7 @@ ROWS: tuple[tuple[str, Callable[[Size], float], str], ...] = (
     ("memory of one replica without an engine, MiB", lambda size: size.replica_mib, ".0f"),
     ("memory of the head without replicas, MiB", lambda size: sum(size.mib.values()) - size.mib["replicas"], ".0f"),
     ("deploy that changes nothing, s", lambda size: size.unchanged_s, ".1f"),
+    ("its processor time on the operator's machine, s", lambda size: size.unchanged_cpu_s, ".1f"),
     ("plan alone, s", lambda size: size.plan_s, ".1f"),
     ("gateway's `/v1/models`, ms", lambda size: 1000 * size.list_s, ".1f"),
 )
@@ -122,7 +127,7 @@ def table(sizes: Sequence[Size]) -> str:
 
 
 def inventory(lab: Lab) -> str:
-    """A head alone. Ray is told of more CPUs than there are, as each model asks for two."""
+    """A head alone. Ray is told of more CPUs than there are, as the plan counts two for each model."""
     data = {
         "ssh_hostname": lab.address(HOST),
         "ssh_user": "root",
@@ -132,7 +137,7 @@ def inventory(lab: Lab) -> str:
         "runtime": "cpu",
         "runtime_wheelhouse": "/srv/wheelhouse",
         "gpus": 0,
-        "num_cpus": 2 * SIZES[-1],
+        "num_cpus": CPUS,
         "object_store_memory_mib": 200,
         "min_free_gib_ray": 1,
         "min_free_gib_runtime": 5,
@@ -188,7 +193,9 @@ class Bench:
         self.tell(f"{models} models: looking at a quiet head for {QUIET_S:.0f} s")
         found = self._probe()
         self.tell(f"{models} models: a deploy that changes nothing, and the plan alone")
+        before_s = children_cpu_s()
         unchanged_s, deploy = timed(lambda: self.lab.deploy(*self._models, inventory=self._inventory))
+        unchanged_cpu_s = children_cpu_s() - before_s
         if changes_in(deploy.stdout):
             raise DeployError(f"a deploy that should change nothing did:\n{deploy.stdout[-4000:]}")
         plan_s, _ = timed(self._plan)
@@ -197,6 +204,7 @@ class Bench:
             models=models,
             start_s=start_s(ready_at_s, started),
             unchanged_s=unchanged_s,
+            unchanged_cpu_s=unchanged_cpu_s,
             plan_s=plan_s,
             list_s=self._list_s(models),
             **found,
@@ -236,6 +244,12 @@ def timed(work: Callable[[], T]) -> tuple[float, T]:
     began = time.monotonic()
     result = work()
     return time.monotonic() - began, result
+
+
+def children_cpu_s() -> float:
+    """Processor time of the commands that this process has run so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def expected_mib(size: Size, models: int) -> float:

@@ -27,6 +27,7 @@ TEN = Size(
     models=10,
     start_s=4.0,
     unchanged_s=3.0,
+    unchanged_cpu_s=1.0,
     plan_s=2.0,
     list_s=0.001,
     get_s=0.01,

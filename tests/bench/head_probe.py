@@ -123,13 +123,15 @@ def rest() -> dict[str, float]:
         return answer
 
     serve_api.request = timed
-    applications = api.applications()
+    for _ in range(TIMES):
+        applications = api.applications()
+    get_s = statistics.median(took["GET"])
     name, app = sorted(applications.items())[-1]
     for _ in range(TIMES):
         # The config as it is: what Serve has to do for one that changed comes with a start.
         api.change_application(name, app["deployed_app_config"])
     return {
-        "get_s": statistics.median(took["GET"]),
+        "get_s": get_s,
         "put_s": statistics.median(took["PUT"]),
         "get_kib": max(sizes) / 1024,
     }

@@ -23,6 +23,10 @@ from model_start import ABSENT_LIMIT_S, Starter, StartFailed, Stopped, remove
 from serve_api import ServeApi, ServeError, Unreachable, request
 
 POLL_S = 5.0
+# Serve describes all applications whenever one unit asks, so the cost of asking would grow with the square of their
+# number. With more than these, units ask less often; the limit and a request's own leave WatchdogSec= its 60 s.
+POLL_EASILY = 10
+POLL_LIMIT_S = 20.0
 # Failed starts in a row, then the unit stays failed. A start that cannot succeed fails for good at once.
 ATTEMPTS = 3
 EXIT_AGAIN = 1
@@ -168,20 +172,28 @@ def watch(slug: str, host: ModelHost, api: ServeApi, say: Callable[[str], None])
     """
     name = serve_app.application_name(slug)
     seen = time.monotonic()
+    pause_s = POLL_S
     while True:
         try:
-            app = api.applications().get(name)
+            applications = api.applications()
         except ServeError as error:
             # The head's own unit watches the head; when that goes down, systemd stops this one too.
             say(f"unknown: {error}")
             seen = time.monotonic()
         else:
+            pause_s = poll_s(len(applications))
+            app = applications.get(name)
             if app is not None:
                 seen = time.monotonic()
                 say(describe(app, slug, host))
             elif time.monotonic() - seen > ABSENT_LIMIT_S:
                 return fail(slug, "its application is gone from Serve: putting it again", EXIT_AGAIN)
-        time.sleep(POLL_S)
+        time.sleep(pause_s)
+
+
+def poll_s(applications: int) -> float:
+    """Seconds between two looks at Serve when it has this many applications."""
+    return min(POLL_S * max(1, applications / POLL_EASILY), POLL_LIMIT_S)
 
 
 def describe(app: Mapping[str, Any], slug: str, host: ModelHost) -> str:

@@ -1,11 +1,13 @@
 """The commands of a model's unit, against a server that answers as Ray Serve was recorded to."""
 
 import json
+import re
 import threading
 from pathlib import Path
 
 import model_unit
 import pytest
+import serve_api
 from model_host import ModelHost
 from start_queue import StartQueue
 
@@ -293,3 +295,16 @@ def test_a_model_can_be_stopped_although_its_settings_have_become_wrong(
     monkeypatch.setattr(ModelHost, "from_environ", lambda _environ: unit.host)
     assert model_unit.main(["stop", SLUG]) == 0
     assert unit.serve.config["applications"] == []
+
+
+@pytest.mark.parametrize(("applications", "seconds"), [(0, 5), (1, 5), (10, 5), (20, 10), (40, 20), (1000, 20)])
+def test_units_look_at_serve_less_often_when_they_are_many(applications: int, seconds: float) -> None:
+    assert model_unit.poll_s(applications) == seconds
+
+
+def test_between_two_signs_of_life_is_less_than_the_watchdog_allows() -> None:
+    template = Path("templates/model_serving/etc/systemd/system/rayrack-model@.service.j2").read_text()
+    watchdog = re.search(r"^WatchdogSec=(\d+)$", template, re.MULTILINE)
+    assert watchdog
+    longest_s = model_unit.poll_s(1000) + serve_api.REQUEST_TIMEOUT_S + model_unit.METRICS_TIMEOUT_S
+    assert longest_s < int(watchdog[1])

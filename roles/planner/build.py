@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from roles.model_serving.list_source import Source
 from roles.model_serving.model import Model
@@ -113,9 +114,10 @@ def _host_changes(name: str, changes: Iterable[HostChange]) -> tuple[str, ...] |
 
 
 def _words(change: HostChange) -> str:
-    """``node restarts: /etc/rayrack/ray.env (12 s)``."""
+    """``node: restarts: ray.env (12 s)``. Files go by their names."""
     verb = change.kind if change.kind in ("blocked", "unknown") else f"{change.kind}s"
-    what = ", ".join((*change.inputs, *([change.why] if change.why else [])))
+    names = (PurePosixPath(each).name if each.startswith("/") else each for each in change.inputs)
+    what = ", ".join((*names, *([change.why] if change.why else [])))
     seconds = f" ({change.seconds:.0f} s)" if change.seconds else ""
     return f"{change.part}: {verb}{f': {what}' if what else ''}{seconds}"
 

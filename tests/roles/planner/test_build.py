@@ -96,7 +96,7 @@ def test_changes_stand_beside_their_models_and_hosts() -> None:
     ]
     of_hosts = [
         HostChange("gpu-01", "files", "unchanged"),
-        HostChange("gpu-01", "node", "restart", ("ray.env",), "", 12.0),
+        HostChange("gpu-01", "node", "restart", ("/etc/rayrack/ray.env",), "", 12.0),
     ]
     plan = build.plan(inputs([model("a")], model_changes=changes, host_changes=of_hosts))
     a, old = plan.models

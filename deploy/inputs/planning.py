@@ -94,12 +94,13 @@ def _plan_inputs() -> build.PlanInputs:
     down = host_changes.nodes_down(hosts, of_hosts)
     head = _found.get(rack.head.name)
     running = head.models if head else None
+    head_stops = host_changes.stops_at_driver(rack.head.name, of_hosts)
     return build.PlanInputs(
         hosts=[_plan_host(each) for each in rack.hosts],
         models=rack.models,
         source=rack.models_source,
         found=_found_models(),
-        model_changes=changes.model_changes(rack.models, running, down),
+        model_changes=changes.model_changes(rack.models, running, down, head_stops=head_stops),
         host_changes=of_hosts,
         standing=None if running is None or any(node.is_head for node in down) else _standing(hosts, running),
     )

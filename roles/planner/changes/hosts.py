@@ -125,6 +125,11 @@ def nodes_down(hosts: Sequence[HostInputs], changes: Sequence[HostChange]) -> tu
     return tuple(down)
 
 
+def stops_at_driver(name: str, changes: Sequence[HostChange]) -> bool:
+    """Whether the run ends on this host before it comes to Ray and models: its driver needs somebody to act."""
+    return any((change.host, change.part, change.kind) == (name, "driver", "blocked") for change in changes)
+
+
 def paths(host: HostInputs) -> tuple[str, ...]:
     """The files on a host whose digests ``host_changes`` needs."""
     return (*_rendered_files(host), *node_config.ENV_FILES[1:])

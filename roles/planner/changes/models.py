@@ -26,6 +26,7 @@ LOAD_FIELDS = (
     "quantization",
     "enforce_eager",
 )
+HEAD_STOPS = "the run ends on the head at its driver"
 NOT_LOOKED_AT = "the head was not looked at, or its programs are older than this plan"
 
 Kind = Literal["unchanged", "settings", "reload", "restart", "start", "stop", "unknown"]
@@ -83,15 +84,20 @@ class ModelChange:
 
 
 def model_changes(
-    models: Sequence[Model], running: Mapping[str, RunningModel] | None, nodes: Sequence[NodeDown] = ()
+    models: Sequence[Model],
+    running: Mapping[str, RunningModel] | None,
+    nodes: Sequence[NodeDown] = (),
+    *,
+    head_stops: bool = False,
 ) -> tuple[ModelChange, ...]:
     """What becomes of each model of the list, and of each that the head has beyond it.
 
     ``running``: every model that the head knows, by slug; None: it could not be asked. ``nodes``: those that the run
-    takes down.
+    takes down. ``head_stops``: the run does not come to the head's models, as it ends there at the driver.
     """
-    if running is None:
-        return tuple(ModelChange(model.slug, "unknown", why=NOT_LOOKED_AT) for model in models)
+    if head_stops or running is None:
+        why = HEAD_STOPS if head_stops else NOT_LOOKED_AT
+        return tuple(ModelChange(model.slug, "unknown", why=why) for model in models)
     listed = {model.slug for model in models}
     stops = (ModelChange(slug, "stop", why="not in the model list") for slug in sorted(running.keys() - listed))
     return (*(_change(model, running.get(model.slug), nodes) for model in models), *stops)

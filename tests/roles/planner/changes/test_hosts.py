@@ -18,7 +18,16 @@ from roles.gateway.config import CONFIG_TEMPLATE, Gateway, GatewayConfig, Gatewa
 from roles.model_serving import steps as model_steps
 from roles.nvidia_driver.info import DriverInfo
 from roles.planner.changes import hosts as planner
-from roles.planner.changes.hosts import DriverInputs, HostChange, HostFound, HostInputs, Part, host_changes, nodes_down
+from roles.planner.changes.hosts import (
+    DriverInputs,
+    HostChange,
+    HostFound,
+    HostInputs,
+    Part,
+    host_changes,
+    nodes_down,
+    stops_at_driver,
+)
 from roles.planner.changes.models import NodeDown
 from roles.ray_cluster import activation
 from roles.ray_cluster import steps as ray_steps
@@ -341,6 +350,9 @@ def test_a_reboot_that_is_not_allowed_keeps_the_rest_from_the_host() -> None:
     host = driven(at_work("570.86.10"), allow_reboot=False)
     assert kinds(replace(host, runtime_digest=OTHER_DIGEST), deployed(WORKER)) == {"driver": "blocked"}
     assert "set allow_reboot" in told(host, deployed(WORKER))["driver"].why
+    changes = host_changes([host], {"gpu-02": deployed(WORKER)})
+    assert stops_at_driver("gpu-02", changes)
+    assert not stops_at_driver("gpu-01", changes)
     assert nodes_down([host], host_changes([host], {"gpu-02": deployed(WORKER)})) == ()
 
 

@@ -256,3 +256,8 @@ def test_the_shortest_drain_is_the_one_of_ray_s_env_file() -> None:
     text = Path("templates/ray_cluster/etc/rayrack/ray.env.j2").read_text()
     (seconds,) = re.findall(r"^RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S=(\d+)$", text, re.MULTILINE)
     assert float(seconds) == changes.DRAIN_S
+
+
+def test_a_run_that_ends_on_the_head_tells_nothing_of_its_models() -> None:
+    (change,) = model_changes([Model(model_id="m")], {}, head_stops=True)
+    assert (change.kind, change.why) == ("unknown", "the run ends on the head at its driver")

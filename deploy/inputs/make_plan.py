@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,10 @@ def main(arguments: Sequence[str]) -> int:
         command = [str(pyinfra), inventory, "deploy/", "--dry", "--json"]
         command += [*options, "--data", f"plan_file={file}"]
         run = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
-        if not file.exists():
-            return IMPOSSIBLE  # and pyinfra has said why
+        if not file.exists():  # and pyinfra has said why
+            from deploy.inputs import plan_offline
+
+            return plan_offline.show(inventory, [value for option, value in pairwise(options) if option == "--data"])
         plan = json.loads(file.read_text())
     operations = changing(run.stdout)
     for name, hosts in operations:

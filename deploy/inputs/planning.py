@@ -1,27 +1,22 @@
 """The plan of a run: what it is made from, and where it is shown. It is the first thing a run does."""
 
-import json
-import os
-import sys
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 
-import click
 from pyinfra import logger
 from pyinfra.context import host
 
-from deploy.inputs import gpu_gate, run
+from deploy.inputs import gpu_gate, plan_output, run
 from deploy.inputs.rack import RackHost
+from roles.errors import InputError
 from roles.gateway.config import Gateway
 from roles.model_serving import env_file
-from roles.planner import build, report
+from roles.planner import build
 from roles.planner.changes import hosts as host_changes
 from roles.planner.changes import models as changes
 from roles.planner.changes.facts import HostState
 from roles.planner.changes.hosts import DriverInputs, HostFound, HostInputs
 from roles.planner.live_fit import Standing
-from roles.planner.memory import hardware
 from roles.planner.memory.facts import ModelFiles
 from roles.planner.memory.found_model import FoundModel
 from roles.planner.placement.place import can_run
@@ -69,22 +64,13 @@ def show() -> Plan:
         if not _shown:
             plan = build.plan(_plan_inputs())
             _shown.append(plan)
-            colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-            click.echo("\n" + report.text(plan, colour=colour), err=True)
+            try:
+                plan_output.publish(plan, run.rack().head.settings.plan_file)
+            except InputError as error:
+                raise run.StopRunError(error.problems) from None
             for warning in plan.warnings:
                 logger.warning(f"    warning: {warning}")
-            if file := run.rack().head.settings.plan_file:
-                _write(plan, Path(file))
     return _shown[0]
-
-
-def _write(plan: Plan, file: Path) -> None:
-    new = file.with_name(f".{file.name}.new")
-    try:
-        new.write_text(json.dumps(plan.document(), indent=1) + "\n")
-        new.replace(file)
-    except OSError as error:
-        raise run.StopRunError([f"plan_file: {file}: cannot be written: {error.strerror}"]) from None
 
 
 def _plan_inputs() -> build.PlanInputs:
@@ -121,14 +107,12 @@ def _host_inputs(each: RackHost) -> HostInputs:
 
 
 def _plan_host(each: RackHost) -> build.PlanHost:
-    settings = each.settings
-    gpu = hardware.gpu(settings.gpu_model, settings.gpu_memory_gib) if settings.ray_gpus else None
     blocked = each.name in gpu_gate.blocked()
-    return build.PlanHost(
-        host=run.capacity_of(each),
+    return build.PlanHost.of(
+        each.name,
+        each.settings,
         is_head=each.is_head,
-        gpu=gpu,
-        gpu_memory_gib=(gpu.total_bytes + hardware.CUDA_RESERVE_MIB * hardware.MIB) / hardware.GIB if gpu else None,
+        cpus_found=run.cpus_found(each.name),
         left_out="its GPUs may not serve (the reasons follow)" if blocked else None,
     )
 

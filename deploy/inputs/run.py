@@ -200,8 +200,12 @@ def _models_without(names: Collection[str]) -> list[str]:
 
 def capacity_of(each: RackHost) -> Capacity:
     """What a host offers Ray, as far as it is known."""
-    found = _found.get(each.name)
-    return Capacity.of(each.name, each.settings, (found.cpus or None) if found else None)
+    return Capacity.of(each.name, each.settings, cpus_found(each.name))
+
+
+def cpus_found(name: str) -> int | None:
+    """The CPUs of a host that has been looked at."""
+    return _found[name].cpus or None if name in _found else None
 
 
 def problems_of(name: str) -> Sequence[str]:

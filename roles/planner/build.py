@@ -9,11 +9,13 @@ from roles.model_serving.model import Model
 from roles.planner import alone, fit, live_fit, memory_fit
 from roles.planner.changes.hosts import HostChange
 from roles.planner.changes.models import ModelChange
+from roles.planner.memory import hardware
 from roles.planner.memory.found_model import FoundModel
 from roles.planner.memory.hardware import Gpu
 from roles.planner.placement.place import Host, Placed, Placement
 from roles.planner.placement.room import UNITS
 from roles.planner.plan import GpuShare, HostPlan, ModelPlan, Plan
+from roles.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,15 @@ class PlanHost:
     """As NVML counts it."""
     left_out: str | None = None
     """Why the run goes on without it."""
+
+    @classmethod
+    def of(
+        cls, name: str, settings: Settings, *, is_head: bool, cpus_found: int | None, left_out: str | None
+    ) -> "PlanHost":
+        """A host as its settings say; ``cpus_found`` is what it has, if anybody has looked."""
+        gpu = hardware.gpu(settings.gpu_model, settings.gpu_memory_gib) if settings.ray_gpus else None
+        memory_gib = (gpu.total_bytes + hardware.CUDA_RESERVE_MIB * hardware.MIB) / hardware.GIB if gpu else None
+        return cls(Host.of(name, settings, cpus_found), is_head, gpu, memory_gib, left_out)
 
 
 @dataclass(frozen=True)

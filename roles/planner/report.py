@@ -34,14 +34,12 @@ _OUTCOME: Mapping[Outcome, tuple[str, str]] = {
 
 
 def text(plan: Plan, *, colour: bool = False) -> str:
-    """The table; ``colour`` with ANSI colours, for a terminal."""
+    """The table; ``colour`` with ANSI colours, for a terminal. Problems and warnings are the run's to tell."""
     paint = _Paint(colour)
     letters = {model.slug: _letters(number) for number, model in enumerate(plan.models)}
     colour_name, words = _OUTCOME[plan.outcome]
     lines = [f"{paint('bold', 'plan:')} {paint(colour_name, words)}", "", *_hosts(plan.hosts, letters, paint), ""]
     lines += [line for model in plan.models for line in _model(model, letters[model.slug], paint)]
-    lines += _notes("warning", plan.warnings, "yellow", paint)
-    lines += _notes("problem", plan.problems, "red", paint)
     return "\n".join(lines) + "\n"
 
 
@@ -137,15 +135,6 @@ def _change(model: ModelPlan) -> str:
 
 def _names(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
-
-
-def _notes(kind: str, lines: Sequence[str], colour: str, paint: _Paint) -> Iterator[str]:
-    if lines:
-        yield ""
-    for line in lines:
-        first, *rest = wrap(f"{kind}: {line}", WIDTH - 4)
-        yield paint(colour, first)
-        yield from (f"    {part}" for part in rest)
 
 
 def _cut(name: str, width: int) -> str:

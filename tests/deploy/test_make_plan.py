@@ -64,3 +64,36 @@ def test_a_list_that_no_host_can_run_is_status_1_and_the_plan_file_says_so(tmp_p
     assert result.returncode == 1, result.stderr
     assert re.search(r"models\[0\]\.min_replicas: 3 replicas of 2 GPUs needed, room for 2 on", result.stderr)
     assert json.loads(file.read_text())["outcome"] == "impossible"
+
+
+def rack_that_nobody_answers_for(directory: Path, *models: dict[str, Any]) -> tuple[Path, str]:
+    """An inventory of two hosts with two H100s each, and make's arguments for a list."""
+    nobody = {"ssh_hostname": "127.0.0.1", "ssh_port": 9, "gpus": 2, "gpu_model": "H100"}
+    inventory = directory / "inventory.py"
+    inventory.write_text(f"head = [('gpu-01', {nobody})]\nworkers = [('gpu-02', {nobody})]\n")
+    (directory / "models.yaml").write_text(json.dumps({"models": models}))
+    return inventory, f"--data models_file={directory}/models.yaml --data plan_file={directory}/plan.json"
+
+
+def test_a_plan_needs_no_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    inventory, arguments = rack_that_nobody_answers_for(tmp_path, {"model_id": "org/a", "tensor_parallel_size": 2})
+    result = make(f"INVENTORY={inventory}", f"ARGS={arguments}")
+    assert result.returncode == 2, result.stderr
+    assert "no host could be looked at; from the inventory alone:\n\nplan: " in result.stderr
+    assert "gpu-01                       2x H100 80G    |AAAA|AAAA|" in result.stderr
+    assert json.loads((tmp_path / "plan.json").read_text())["models"][0]["hosts"] == ["gpu-01"]
+
+
+def test_what_does_not_fit_is_told_without_a_host_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    inventory, arguments = rack_that_nobody_answers_for(
+        tmp_path,
+        {"model_id": "org/a", "tensor_parallel_size": 3},
+        {"model_id": "org/b", "weights_gib": 500},
+    )
+    result = make(f"INVENTORY={inventory}", f"ARGS={arguments}")
+    assert result.returncode == 1
+    assert "models[0].tensor_parallel_size: 3 GPUs needed on one host, gpu-01 has 2" in result.stderr
+    assert "models[1].tensor_parallel_size: on gpu-01, gpu-02: weights of 500.0 GiB on each GPU" in result.stderr
+    assert json.loads((tmp_path / "plan.json").read_text())["outcome"] == "impossible"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploy.inputs import inventory_file
 from deploy.inputs.rack import Rack, load_rack
 from roles.errors import InputError
 
@@ -42,22 +43,6 @@ def _read(path: str, data: Iterable[str], environ: Mapping[str, str]) -> ReadInv
     # Inventories read the environment, too (inventories/lab.py does).
     os.environ.clear()
     os.environ.update(environ)
-    from pyinfra.api.state import State
-    from pyinfra.context import ctx_state
-    from pyinfra_cli.inventory import make_inventory
-    from pyinfra_cli.util import parse_cli_arg
-
-    overrides = {}
-    for item in data:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise InputError(f"--data {item}: must be KEY=VALUE")
-        overrides[key] = parse_cli_arg(value)
-    try:
-        with ctx_state.use(State()):
-            inventory = make_inventory(path, override_data=overrides, cwd=str(Path.cwd()))
-    except Exception as error:  # an inventory is a program of the operator's: anything may go wrong in it
-        cause = error.__context__ or error  # pyinfra wraps it in an error that cannot be printed
-        raise InputError(f"{path}: {type(cause).__name__}: {cause}") from None
+    inventory = inventory_file.read(path, data)
     rack = load_rack(inventory, environ)
     return ReadInventory(rack, {host.name: dict(host.data.dict()) for host in inventory})

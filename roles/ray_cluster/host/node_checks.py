@@ -242,6 +242,12 @@ def last_words(output: str, raylet_log: str) -> str:
     return exceptions[-1][:400] if exceptions else ""
 
 
+def is_killed(pid: int) -> bool:
+    """Whether a process has ended by SIGKILL and its parent has not asked yet (exit_code in proc_pid_stat(5))."""
+    state, *rest = _read(pid, "stat").rpartition(")")[2].split() or [""]
+    return state == "Z" and int(rest[-1]) & 0x7F == signal.SIGKILL
+
+
 def signal_process(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):  # it may be quicker
         os.kill(pid, number)

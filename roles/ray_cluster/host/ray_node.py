@@ -110,10 +110,12 @@ class RayStart:
         return descriptor
 
     def _why(self, name: str) -> str:
-        """The reason of the end of one process. `ray start --block` looks at its children once a second, tells how
+        """The reason of the end of one process. Of SIGKILL nobody can tell more than the kernel. `ray start --block` looks at its children once a second, tells how
         they have ended and ends itself; not so after SIGTERM: it would stay, silent, with a dead node inside."""
+        pid = self.started.get(name, self.process.pid)
+        killed = node_checks.is_killed(pid)
         deadline = time.monotonic() + WHY_LIMIT_S
-        while True:
+        while not killed:
             # In this order: what was told after the question is still read.
             ended = self.process.poll() is not None and not self.reader.is_alive()
             output = "\n".join(self.output)
@@ -122,8 +124,8 @@ class RayStart:
             if told_all or time.monotonic() > deadline:
                 break
             time.sleep(0.1)
-        words = node_checks.last_words(output, log)
-        return (words or f"{name} (pid {self.started.get(name, self.process.pid)}) has exited") + self.where_to_look()
+        words = f"{name} was killed by SIGKILL" if killed else node_checks.last_words(output, log)
+        return (words or f"{name} (pid {pid}) has exited") + self.where_to_look()
 
     def _read(self) -> None:
         assert self.process.stdout is not None

@@ -262,3 +262,16 @@ def test_only_the_end_of_a_long_log_is_read(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "raylet.out").write_text("begin end")
     assert node_checks.end_of(tmp_path / "raylet.out") == " end"
     assert node_checks.end_of(tmp_path / "absent") == ""
+
+
+@pytest.mark.parametrize(("command", "killed"), [("kill -9 $$", True), ("kill -6 $$", False), ("exit 9", False)])
+def test_what_was_killed_is_known_from_the_kernel_until_somebody_asks_how_it_ended(command: str, killed: bool) -> None:
+    process = subprocess.Popen(["/bin/sh", "-c", command])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert node_checks.is_killed(process.pid) is killed
+    process.wait()
+    assert not node_checks.is_killed(process.pid)
+
+
+def test_a_process_that_lives_was_not_killed() -> None:
+    assert not node_checks.is_killed(os.getpid())

@@ -68,9 +68,16 @@ echo 'raylet [exit code=-9]'; echo 'Remaining processes will be killed.'; exec s
 """
 
 
-def test_a_report_of_ray_start_that_comes_late_is_waited_for(tmp_path: Path) -> None:
+# One that is too busy to notice.
+SILENT = """#!/bin/sh
+ln -sf /bin/sleep {0}/raylet; {0}/raylet 60 & exec sleep 60
+"""
+
+
+@pytest.mark.parametrize("program", [LATE, SILENT], ids=["late", "never"])
+def test_a_raylet_that_was_killed_is_told_as_that_however_busy_ray_start_is(program: str, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/ray").write_text(LATE.format(tmp_path))
+    (tmp_path / "bin/ray").write_text(program.format(tmp_path))
     (tmp_path / "bin/ray").chmod(0o755)
     worker = node(role="worker", ray_temp_dir=str(tmp_path))
     ray = ray_node.RayStart(worker, tmp_path)

@@ -110,8 +110,9 @@ class RayStart:
         return descriptor
 
     def _why(self, name: str) -> str:
-        """The reason of the end of one process. Of SIGKILL nobody can tell more than the kernel. `ray start --block` looks at its children once a second, tells how
-        they have ended and ends itself; not so after SIGTERM: it would stay, silent, with a dead node inside."""
+        """The reason of the end of one process. Of SIGKILL the kernel tells. `ray start --block` looks at its children
+        once a second, tells how they have ended and ends itself; not so after SIGTERM: it would stay, silent, with a
+        dead node inside."""
         pid = self.started.get(name, self.process.pid)
         killed = node_checks.is_killed(pid)
         deadline = time.monotonic() + WHY_LIMIT_S

@@ -5,8 +5,6 @@ import os
 import sys
 from pathlib import Path
 
-import click
-
 from roles.errors import InputError
 from roles.planner import report
 from roles.planner.plan import Plan
@@ -19,7 +17,7 @@ def publish(plan: Plan, plan_file: str | None) -> None:
         InputError: the file cannot be written.
     """
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    click.echo("\n" + report.text(plan, colour=colour), err=True)
+    print("\n" + report.text(plan, colour=colour), file=sys.stderr, flush=True)
     if plan_file is None:
         return
     file = Path(plan_file)

@@ -15,22 +15,26 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-IMPOSSIBLE, CHANGES = 1, 2
+from roles.planner.plan import EXIT_STATUS
 
 
 def main(arguments: Sequence[str]) -> int:
     if not arguments:
         print("usage: make plan INVENTORY=inventories/prod.py", file=sys.stderr)
-        return IMPOSSIBLE
+        return EXIT_STATUS["impossible"]
     inventory, *options = arguments
     pyinfra = Path(sys.executable).with_name("pyinfra")
     if not pyinfra.exists():
         print(f"make plan: {sys.executable} has no pyinfra: install it as README.md says", file=sys.stderr)
-        return IMPOSSIBLE
+        return EXIT_STATUS["impossible"]
     with tempfile.TemporaryDirectory(prefix="rayrack-plan-") as directory:
         own = [option.partition("=")[2] for option in options if option.startswith("plan_file=")]
         file = Path(own[-1] if own else f"{directory}/plan.json")
-        file.unlink(missing_ok=True)
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            print(f"make plan: plan_file: {file}: cannot be written: {error.strerror}", file=sys.stderr)
+            return EXIT_STATUS["impossible"]
         command = [str(pyinfra), inventory, "deploy/", "--dry", "--json"]
         command += [*options, "--data", f"plan_file={file}"]
         run = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
@@ -59,8 +63,8 @@ def status(plan: dict[str, Any], returncode: int, operations: Sequence[object]) 
     """The exit status of `make plan`. A host that is left out makes pyinfra fail, and the plan goes on without it."""
     left_out = any(host["left_out"] for host in plan["hosts"])
     if plan["outcome"] == "impossible" or (returncode != 0 and not left_out):
-        return IMPOSSIBLE
-    return CHANGES if operations or plan["outcome"] != "nothing" else 0
+        return EXIT_STATUS["impossible"]
+    return EXIT_STATUS["changes"] if operations else EXIT_STATUS[plan["outcome"]]
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class DescribedModels(FactBase[dict[str, Any] | None]):
 
     def command(self) -> str:
         program = "/opt/rayrack/bin/model_units"
-        return f"if [ -x {program} ]; then {program} describe || true; else echo '{{}}'; fi"
+        return f"if [ -x {program} ]; then {program} describe; else echo '{{}}'; fi"
 
     @staticmethod
     def default() -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from roles.model_serving.list_source import Source
 from roles.model_serving.model import Model
 from roles.planner import alone
-from roles.planner.placement.place import Host, Placed, Placement, most_of, place, replicas_of
-from roles.planner.placement.verdict import judge
+from roles.planner.placement.order import order_that_fits
+from roles.planner.placement.place import Host, Placement, most_of, place, replicas_of
 
 # A line names so many hosts with what is free there; the rest are counted. Models likewise.
 _HOSTS_NAMED = 4
@@ -47,9 +47,9 @@ def warnings(models: Sequence[Model], source: Source, placement: Placement) -> l
     ]
 
 
-def placed(models: Iterable[Model], hosts: Sequence[Host], running: Sequence[Placed] = ()) -> Placement:
+def placed(models: Iterable[Model], hosts: Sequence[Host]) -> Placement:
     """Where the replicas that always run will stand: models start in the order of the list."""
-    return place([replica for model in models for replica in replicas_of(model)], hosts, running)
+    return place([replica for model in models for replica in replicas_of(model)], hosts)
 
 
 def reachable(model: Model, stand: int, placement: Placement, hosts: Sequence[Host]) -> int:
@@ -123,10 +123,9 @@ def _remedy(models: Sequence[Model], index: int, hosts: Sequence[Host], stand: i
     before, behind = models[:index], models[index + 1 :]
     if placed([model, *before, *behind], hosts).fits:
         return "put it first in the list"
-    verdict = judge([replica for each in models for replica in replicas_of(each)], hosts)
-    if verdict.kind == "order":
-        order = ", ".join(verdict.models[:_ORDER_NAMED])
-        return f"in this order the list fits: {order}" + (", ..." if len(models) > _ORDER_NAMED else "")
+    if order := order_that_fits([replica for each in models for replica in replicas_of(each)], hosts):
+        named = ", ".join(order[:_ORDER_NAMED])
+        return f"in this order the list fits: {named}" + (", ..." if len(order) > _ORDER_NAMED else "")
     if stand and placed([*before, model.model_copy(update={"min_replicas": stand}), *behind], hosts).fits:
         return f"min_replicas {stand} would fit"
     if placed([*before, *behind], hosts).fits:

@@ -37,7 +37,8 @@ def problems(
     by_slug = {change.slug: change for change in changes}
     stand = {model.slug: stands(model, hosts, standing) for model in models}
     for index, model in enumerate(models):
-        wanted, stays = _turn(model, by_slug.get(model.slug), stand[model.slug])
+        change = by_slug.get(model.slug)
+        wanted, stays = _turn(model, change, stand[model.slug])
         if not wanted:
             continue
         others = [placed for slug, group in stand.items() if slug != model.slug for placed in group]
@@ -45,7 +46,11 @@ def problems(
         if placement.fits:
             stand[model.slug] = placement.placed
         else:
-            yield f"{source.where(('models', index))}: {_line(model, hosts, placement, surge=bool(stays))}"
+            yield f"{source.where(('models', index))}: {_line(model, hosts, placement, surge=_surges(model, change))}"
+
+
+def _surges(model: Model, change: ModelChange | None) -> bool:
+    return change is not None and change.kind == "restart" and model.update == "surge"
 
 
 def _turn(
@@ -53,7 +58,7 @@ def _turn(
 ) -> tuple[tuple[Replica, ...], tuple[Placed, ...]]:
     """The replicas that are placed when it is this model's turn to start, and those of it that stay meanwhile."""
     kind = change.kind if change else "unknown"
-    if kind == "restart" and change is not None and model.update == "surge":
+    if _surges(model, change):
         return replicas_of(model), stands
     if kind == "restart" and change is not None and not SIZE_FIELDS & set(change.fields):
         return replicas_of(model)[len(stands) :], stands  # the room that it frees is room enough
@@ -76,7 +81,7 @@ def _placed(replica: Replica, name: str) -> Placed:
 
 def _line(model: Model, hosts: Sequence[Host], placement: Placement, *, surge: bool) -> str:
     room = f"{alone.asked(model)} needed on one host; free: {fit.free(model, hosts, placement)}"
-    if surge and model.update == "surge":
+    if surge:
         return f"update: surge has no room for new replicas beside the old ones: {room}; set update: swap"
     return (
         f"finds no room beside the models that run now, though the list fits an empty rack: {room}; "

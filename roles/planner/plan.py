@@ -71,7 +71,7 @@ class ModelPlan:
     memory_unknown: str | None
     """Why ``memory`` is not known."""
     change: str
-    """unchanged, reload, restart, start, stop or unknown"""
+    """unchanged, settings, reload, restart, start, stop or unknown"""
     why: tuple[str, ...]
     """The fields that make it so, or what else does."""
     seconds_without: float | None

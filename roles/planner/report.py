@@ -13,7 +13,7 @@ CELL = 4
 # Hosts with more GPUs go on in the next line.
 GPUS_PER_LINE = 8
 FREE = "·"
-LEFT_OUT = "x"
+LEFT_OUT = "-"
 
 _COLOURS: Mapping[str, int] = {"red": 31, "green": 32, "yellow": 33, "bold": 1, "dim": 2}
 _CHANGE_COLOUR: Mapping[str, str] = {
@@ -108,6 +108,8 @@ def _host_change(host: HostPlan) -> tuple[tuple[str, str], ...]:
 def _model(model: ModelPlan, letter: str, paint: _Paint) -> Iterator[str]:
     replicas = f"{model.placed}" if model.placed == model.min_replicas else f"{model.placed} of {model.min_replicas}"
     most = f", up to {model.max_replicas}" if model.max_replicas > model.min_replicas else ""
+    if model.reachable < model.max_replicas:
+        most += f" (room for {model.reachable})"
     change, *rest = wrap(_change(model), WIDTH - 48)
     yield f"{letter:>2}  {_cut(model.slug, 42):42}  {paint(_CHANGE_COLOUR[model.change], change)}"
     yield from (" " * 48 + paint(_CHANGE_COLOUR[model.change], part) for part in rest)

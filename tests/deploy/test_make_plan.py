@@ -97,3 +97,10 @@ def test_what_does_not_fit_is_told_without_a_host_too(tmp_path: Path, monkeypatc
     assert "models[0].tensor_parallel_size: 3 GPUs needed on one host, gpu-01 has 2" in result.stderr
     assert "models[1].tensor_parallel_size: on gpu-01, gpu-02: weights of 500.0 GiB on each GPU" in result.stderr
     assert json.loads((tmp_path / "plan.json").read_text())["outcome"] == "impossible"
+
+
+def test_a_plan_file_that_is_a_directory_is_one_line(tmp_path: Path) -> None:
+    result = make("INVENTORY=inventories/none.py", f"ARGS=--data plan_file={tmp_path}")
+    assert result.returncode == 1
+    assert f"make plan: plan_file: {tmp_path}: cannot be written: Is a directory" in result.stderr
+    assert "Traceback" not in result.stderr

@@ -10,7 +10,7 @@ from roles.host_programs import InstalledPrograms
 from roles.model_serving.facts import DescribedModels
 from roles.planner.changes.hosts import HostFound
 from roles.planner.changes.models import RunningModel
-from roles.planner.changes.rules import node_config
+from roles.planner.host_rules import node_config
 from roles.ray_cluster.facts import NodeStateFact, TokenDigest, started_with
 from roles.ray_cluster.node import Role
 from roles.serving_runtime.facts import CurrentRuntime
@@ -29,9 +29,9 @@ class HostState(FactBase[HostFound]):
             "node": started_with(role),
             "programs": InstalledPrograms().command(),
             "runtime": CurrentRuntime().command(),
-            "link": f"readlink -f {node_config.CURRENT_RUNTIME} || true",
+            "link": f"readlink -f {node_config.CURRENT_RUNTIME}",
             "token": TokenDigest().command(),
-            "files": f"sha256sum {shlex.join(paths)} 2>/dev/null || true",
+            "files": f"sha256sum {shlex.join(paths)} 2>/dev/null",
         }
         if health_url is not None:
             parts |= {"gateway": GatewayState().command(health_url), "models": DescribedModels().command()}

@@ -20,7 +20,7 @@ from roles.nvidia_driver import module
 from roles.nvidia_driver.info import DriverInfo
 from roles.nvidia_driver.plan import Plan, complete
 from roles.planner.changes.models import NodeDown, RunningModel
-from roles.planner.changes.rules import node_config
+from roles.planner.host_rules import node_config
 from roles.ray_cluster import activation
 from roles.ray_cluster.activation import NodeState
 from roles.ray_cluster.node import NodeConfig

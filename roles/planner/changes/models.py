@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from roles.model_serving import env_file
 from roles.model_serving.model import Model
-from roles.planner.changes.rules import serve_app
+from roles.planner.host_rules import serve_app
 
 # A replica that is told to go waits this long at least, requests or not (ray.env), and 120 s at most.
 DRAIN_S = 5.0

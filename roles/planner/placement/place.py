@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from roles.model_serving.model import Model
-from roles.planner.changes.rules import serve_app
+from roles.planner.host_rules import serve_app
 from roles.planner.placement.choice import Choice, choice
 from roles.planner.placement.rack import MOST_STATES, Rack, State, next_states
 from roles.planner.placement.room import UNITS, Bundle, Room, after

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from roles.planner.changes.rules import serve_app
+from roles.planner.host_rules import serve_app
 
 UNITS = 10_000
 """Ray's units in one GPU, one CPU, or one of any resource."""

@@ -66,6 +66,8 @@ def test_more_replicas_need_room_and_those_there_already_do_not() -> None:
     assert problems([grown], {"a": "reload"}, {"a": ["gpu-01"]}) == []
     one = HOSTS[:1]
     assert "finds no room" in problems([grown], {"a": "reload"}, {"a": ["gpu-01"]}, one)[0]
+    surging = grown.model_copy(update={"update": "surge"})
+    assert "finds no room" in problems([surging], {"a": "reload"}, {"a": ["gpu-01"]}, one)[0], "nothing surges here"
 
 
 def test_a_replica_on_a_host_that_has_left_the_rack_counts_as_gone() -> None:

@@ -59,7 +59,7 @@ def test_a_host_that_is_left_out_and_one_that_nobody_looked_at_say_so() -> None:
         plan([replace(HOST, gpus=((),), left_out="1 GPU, 2 declared", changes=None), replace(WORKER, changes=None)])
     )
     assert shown[2:6] == [
-        "gpu-01                       1x H100 80G    |xxxx|",
+        "gpu-01                       1x H100 80G    |----|",
         "    left out: 1 GPU, 2 declared",
         "gpu-02                       8x H100 80G    |····|····|····|····|····|····|····|····|",
         "    unknown: not looked at in this run",
@@ -72,8 +72,10 @@ def test_a_rack_without_gpus_shows_cpus() -> None:
 
 
 def test_replicas_without_room_and_autoscaling_are_told() -> None:
-    model = replace(MODEL, min_replicas=3, max_replicas=5, placed=2)
-    assert "    2 of 3, up to 5 x 2 GPUs on gpu-01" in lines(plan(models=[model]))
+    model = replace(MODEL, min_replicas=3, max_replicas=5, placed=2, reachable=2)
+    assert "    2 of 3, up to 5 (room for 2) x 2 GPUs on gpu-01" in lines(plan(models=[model]))
+    reached = replace(MODEL, max_replicas=5, reachable=5)
+    assert "    1, up to 5 x 2 GPUs on gpu-01" in lines(plan(models=[reached]))
 
 
 def test_a_start_tells_no_time_without_and_a_restart_of_unknown_length_says_so() -> None:

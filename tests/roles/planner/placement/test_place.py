@@ -256,3 +256,11 @@ def test_more_of_everything_on_one_host_of_each_kind_is_enough_for_all(rack: lis
     gpus = sum(bool(bundle.gpu) for replica in replicas for bundle in replica.bundles)
     enough = [Host("large", needed.cpu / UNITS, gpus, None), Host("cpu", needed.cpu / UNITS, 0, None)]
     assert place(replicas, enough).fits
+
+
+def test_what_runs_already_is_beside_the_list() -> None:
+    two = [Host("one", 64, 4, "H100"), Host("two", 64, 4, "H100")]
+    running = [Placed(replica, (PlacedBundle("one"),)) for replica in replicas_of(model())]
+    large = replicas_of(model(tensor_parallel_size=4, min_replicas=2))
+    assert place(large, two).fits
+    assert not place(large, two, running).fits

@@ -25,8 +25,6 @@ class PlanHost:
     host: Host
     is_head: bool
     gpu: Gpu | None
-    gpu_memory_gib: float | None = None
-    """As NVML counts it."""
     left_out: str | None = None
     """Why the run goes on without it."""
 
@@ -36,13 +34,12 @@ class PlanHost:
     ) -> "PlanHost":
         """A host as its settings say; ``cpus_found`` is what it has, if anybody has looked."""
         gpu = hardware.gpu(settings.gpu_model, settings.gpu_memory_gib) if settings.ray_gpus else None
-        memory_gib = (gpu.total_bytes + hardware.CUDA_RESERVE_MIB * hardware.MIB) / hardware.GIB if gpu else None
-        return cls(Host.of(name, settings, cpus_found), is_head, gpu, memory_gib, left_out)
+        return cls(Host.of(name, settings, cpus_found), is_head, gpu, left_out)
 
 
 @dataclass(frozen=True)
 class PlanInputs:
-    """Everything a plan is made from. ``changes`` None: nobody could look at what runs."""
+    """Everything a plan is made from. What no change tells of was not looked at."""
 
     hosts: Sequence[PlanHost]
     models: Sequence[Model]
@@ -108,7 +105,7 @@ def _host(each: PlanHost, placement: Placement, inputs: PlanInputs) -> HostPlan:
         name=host.name,
         is_head=each.is_head,
         gpu_model=host.gpu_model,
-        gpu_memory_gib=each.gpu_memory_gib,
+        gpu_memory_gib=each.gpu.memory_gib if each.gpu else None,
         gpus=tuple(map(tuple, gpus)),
         cpus=host.num_cpus,
         cpus_taken=cpus,

@@ -75,7 +75,7 @@ def seconds(rack: Rack) -> float:
 def plan_seconds(size: int, per_model: int) -> float:
     """A whole plan, shown: ten replicas for each of ``size`` equal hosts, ``per_model`` of a model."""
     gpu = hardware.gpu("H100", None)
-    hosts = [PlanHost(Host(f"h{number}", 128, 16, "H100"), number == 0, gpu, 79.6) for number in range(size)]
+    hosts = [PlanHost(Host(f"h{number}", 128, 16, "H100"), number == 0, gpu) for number in range(size)]
     shape = fixtures.published("qwen3-8b").shape
     models = [
         Model(model_id=f"m{number}", min_replicas=per_model, max_replicas=per_model + 2, max_model_len=8192)

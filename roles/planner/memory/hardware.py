@@ -71,6 +71,11 @@ class Gpu:
     note: str | None = None
     """What was taken for granted, for the operator to know."""
 
+    @property
+    def memory_gib(self) -> float:
+        """As NVML counts it."""
+        return (self.total_bytes + CUDA_RESERVE_MIB * MIB) / GIB
+
 
 def problem(gpu_model: GpuModel | None, gpu_memory_gib: float | None) -> str | None:
     """Why these two cannot be true together, or None."""

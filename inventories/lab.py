@@ -31,6 +31,7 @@ rack = (
         "min_free_gib_ray": 1,
         "min_free_gib_runtime": 5,
         "min_free_gib_weights": 0.5,
+        "cache_gib_per_model": 0.1,
         "disk_used_max_percent": 97,
     },
 )

@@ -65,7 +65,8 @@ ROLE_SETTINGS = {
         *_named("runtime_wheelhouse", "runtime_index_", "runtime_cpu_", "http_proxy", "no_proxy"),
     ),
     "storage": _named(
-        "ray_temp_", "weights_dir", "cache_dir", "min_free_gib_", "disk_used_max_percent", "ignore_drive_health"
+        *("ray_temp_", "weights_dir", "cache_dir", "min_free_gib_", "cache_gib_per_model"),
+        *("disk_used_max_percent", "ignore_drive_health"),
     ),
 }
 # What each page's table is made of: all fields of a model, or a text.

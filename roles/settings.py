@@ -109,6 +109,9 @@ class Settings(BaseModel):
     min_free_gib_ray: Gib = Field(10, description="free space required where Ray's files live, in GiB")
     min_free_gib_runtime: Gib = Field(20, description="free space required to install a runtime, in GiB")
     min_free_gib_weights: Gib = Field(20, description="free space required where weights live, in GiB")
+    cache_gib_per_model: Gib = Field(
+        2, description="room for the compile caches of each model that has none on the host yet, in GiB"
+    )
     disk_used_max_percent: int = Field(90, ge=10, le=100, description="a file system fuller than this is refused")
     clean_ray_min_age_minutes: int = Field(60, ge=0, le=10**6, description="a dead session younger than this is kept")
 

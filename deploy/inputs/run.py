@@ -107,7 +107,10 @@ def look_at_this_host() -> None:
     this = this_host()
     become_root(host)
     info = _found[this.name] = host.get_fact(
-        HostFacts, paths=preflight.paths_of_interest(this.settings), weights_dir=this.settings.weights_dir
+        HostFacts,
+        paths=preflight.paths_of_interest(this.settings),
+        weights_dir=this.settings.weights_dir,
+        cache_dir=this.settings.cache_dir,
     )
     digest, no_lock = _runtime_digest(this)
     models = [_sized(model, info) for model in rack().models]

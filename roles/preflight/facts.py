@@ -28,11 +28,11 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
 class HostFacts(FactBase[HostInfo]):
     """The distribution, the machine, who listens on which port, the disks of ``paths``, and what is installed.
 
-    ``weights_dir``: where downloaded weights are looked for.
+    ``weights_dir``, ``cache_dir``: where downloaded weights and compile caches are looked for.
     """
 
-    def command(self, paths: Sequence[str], weights_dir: str) -> str:
-        look = f"{storage.PYTHON} -ISc {shlex.quote(PROGRAM.read_text())} {shlex.quote(weights_dir)}"
+    def command(self, paths: Sequence[str], weights_dir: str, cache_dir: str) -> str:
+        look = f"{storage.PYTHON} -ISc {shlex.quote(PROGRAM.read_text())} {shlex.join([weights_dir, cache_dir])}"
         return (
             f"[ -x {storage.PYTHON} ] || {{ echo {shlex.quote(NO_PYTHON)}; exit 0; }}; "
             f"{storage.command(paths)} && {storage.bounded(look)}"

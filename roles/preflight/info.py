@@ -55,6 +55,8 @@ class HostInfo:
     """Slugs of the models that are set up there."""
     weights: Mapping[str, int] = field(default_factory=dict)
     """Bytes in each directory of the hub's cache, by its name."""
+    caches: tuple[str, ...] = ()
+    """Slugs of the models that have compiled there already."""
     ray_mounts: tuple[FoundMount, ...] = ()
     """Mount units that rayrack has made for Ray's directory, also former ones."""
     loop_devices: bool = True
@@ -65,5 +67,6 @@ class HostInfo:
         values["listeners"] = tuple(Listener(**entry) for entry in values["listeners"])
         values["runtimes"] = tuple(values["runtimes"])
         values["models"] = tuple(values["models"])
+        values["caches"] = tuple(values["caches"])
         values["ray_mounts"] = tuple(FoundMount(**entry) for entry in values["ray_mounts"])
         return cls(**values, disks=tuple(disks))

@@ -8,7 +8,7 @@ from roles.planner.placement.place import Host
 from roles.preflight.info import HostInfo, Listener
 from roles.setting_types import port_range
 from roles.settings import Settings
-from roles.storage import ray_disk, weights
+from roles.storage import caches, ray_disk, weights
 from roles.storage import rules as storage
 
 # Distribution and release, as os-release(5) says them.
@@ -92,7 +92,11 @@ def problems(
     directories = [
         storage.directory_problem(host_name, setting, by_path[getattr(settings, setting)]) for setting in DIRECTORIES
     ]
-    needs = _needs(settings, info, _weights(host_name, info, settings, models), runtime_digest)
+    host = Host.of(host_name, settings, info.cpus or None)
+    needs = [
+        _caches(settings, caches.missing(models, host, info.caches)),
+        *_needs(settings, info, weights.needed(models, host, info.weights), runtime_digest),
+    ]
     disk = ray_disk.of(settings.ray_temp_size_gib, settings.ray_temp_image, settings.ray_temp_dir)
     return [
         *_removes_every_model(host_name, info, settings, models),
@@ -109,7 +113,7 @@ def warnings(host_name: str, info: HostInfo, settings: Settings, *, models: Sequ
     if info.failure or any(_system(info)):
         return []
     disk = ray_disk.of(settings.ray_temp_size_gib, settings.ray_temp_image, settings.ray_temp_dir)
-    unknown = _weights(host_name, info, settings, models).unknown
+    unknown = weights.needed(models, Host.of(host_name, settings, info.cpus or None), info.weights).unknown
     lines = [
         *storage.warnings(host_name, info.disks, settings.ray_temp_dir, ray_disk_wanted=disk is not None),
         *(storage.failing_drives(host_name, info.disks) if settings.ignore_drive_health else []),
@@ -135,11 +139,6 @@ def _removes_every_model(host_name: str, info: HostInfo, settings: Settings, mod
 def _failing_drives(host_name: str, info: HostInfo) -> Iterator[str]:
     for line in storage.failing_drives(host_name, info.disks):
         yield f"{line}, or go on with --data ignore_drive_health=true"
-
-
-def _weights(host_name: str, info: HostInfo, settings: Settings, models: Sequence[Model]) -> weights.Weights:
-    host = Host.of(host_name, settings, info.cpus or None)
-    return weights.needed(models, host, info.weights)
 
 
 def _system(info: HostInfo) -> Iterator[str]:
@@ -176,10 +175,17 @@ def _ports(listeners: Sequence[Listener], wanted: Sequence[WantedPorts]) -> Iter
             yield f"port {port} ({ports.setting}) is taken by {taker}; stop it or set another {ports.setting}"
 
 
+def _caches(settings: Settings, missing: Sequence[str]) -> storage.Need:
+    each = settings.cache_gib_per_model
+    detail = "cache_gib_per_model: " + ", ".join(f"{slug} {each:g}" for slug in missing)
+    setting = "cache_gib_per_model" if missing else None
+    return storage.Need(settings.cache_dir, each * len(missing), setting, place="cache_dir", detail=detail)
+
+
 def _needs(
     settings: Settings, info: HostInfo, wanted: weights.Weights, runtime_digest: str | None
 ) -> list[storage.Need]:
-    needs = [storage.Need(settings.cache_dir, 0, None, place="cache_dir")]
+    needs = []
     if runtime_digest in info.runtimes:
         needs.append(storage.Need(RUNTIME_DIR, 0, None))
     else:

@@ -231,6 +231,8 @@ def _environment(fields: Fields, cache_dir: str) -> dict[str, str]:
         "VLLM_CACHE_ROOT": f"{cache}/vllm",
         "TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor",
         "TRITON_CACHE_DIR": f"{cache}/triton",
+        "FLASHINFER_WORKSPACE_BASE": f"{cache}/flashinfer",
+        "CUDA_CACHE_PATH": f"{cache}/cuda",
         **fields["env"],
     }
     if fields["secrets"]:

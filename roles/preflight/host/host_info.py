@@ -141,7 +141,7 @@ def systemd_version() -> int | None:
     return int(match.group(1)) if match else None
 
 
-def main(weights_dir: str) -> None:
+def main(weights_dir: str, cache_dir: str) -> None:
     release = os_release(read("/etc/os-release") or read("/usr/lib/os-release"))
     memory = re.search(r"MemTotal:\s+(\d+) kB", read("/proc/meminfo"))
     info = {
@@ -157,6 +157,7 @@ def main(weights_dir: str) -> None:
         "runtimes": [name for name in names(RUNTIMES) if Path(RUNTIMES, name, ".complete").is_file()],
         "models": models(MODELS),
         "weights": weights(f"{weights_dir}/hub"),  # HF_HOME in ray.env
+        "caches": names(cache_dir),
         "ray_mounts": ray_mounts(UNITS),
         "loop_devices": Path("/dev/loop-control").exists(),
     }
@@ -164,4 +165,4 @@ def main(weights_dir: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

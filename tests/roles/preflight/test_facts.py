@@ -34,7 +34,8 @@ def output(command: str, **environment: str) -> list[str]:
 
 
 def test_this_machine_is_described_in_one_go(tmp_path: Path) -> None:
-    info = HostFacts().process(output(HostFacts().command(paths=[str(tmp_path)], weights_dir=str(tmp_path))))
+    command = HostFacts().command(paths=[str(tmp_path)], weights_dir=str(tmp_path), cache_dir=str(tmp_path))
+    info = HostFacts().process(output(command))
     assert info.failure is None
     assert info.machine == platform.machine()
     assert info.cpus == len(os.sched_getaffinity(0))
@@ -46,7 +47,7 @@ def test_this_machine_is_described_in_one_go(tmp_path: Path) -> None:
 
 def test_a_host_without_python_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "PYTHON", "/nonexistent/python3")
-    info = HostFacts().process(output(HostFacts().command(paths=["/"], weights_dir="/")))
+    info = HostFacts().process(output(HostFacts().command(paths=["/"], weights_dir="/", cache_dir="/c")))
     assert info.failure == "has no /nonexistent/python3, which host programs need; apt-get install python3"
 
 
@@ -56,7 +57,7 @@ def test_a_fact_that_failed_is_a_failure_and_not_an_empty_host() -> None:
 
 def test_the_command_fits_into_an_argument_with_room_to_spare() -> None:
     command = HostFacts().command(
-        paths=["/tmp/ray", "/opt/rayrack/runtime", "/var/lib/rayrack/models"], weights_dir="/w"
+        paths=["/tmp/ray", "/opt/rayrack/runtime", "/var/lib/rayrack/models"], weights_dir="/w", cache_dir="/c"
     )
     assert len(command) < LONGEST_ARGUMENT_BYTES / 4
 

@@ -58,6 +58,12 @@ def test_models_that_are_set_up_are_told_by_their_slugs(tmp_path: Path) -> None:
     assert host_info.models(str(tmp_path / "absent")) == []
 
 
+def test_models_that_have_compiled_here_are_told_by_their_directories(tmp_path: Path) -> None:
+    (tmp_path / "tiny-a").mkdir()
+    assert host_info.names(str(tmp_path)) == ["tiny-a"]
+    assert host_info.names(str(tmp_path / "absent")) == []
+
+
 def test_the_unit_of_a_process_is_the_innermost_service() -> None:
     assert host_info.unit_of("0::/system.slice/rayrack-head.service\n") == "rayrack-head.service"
     assert host_info.unit_of("0::/user.slice/user-0.slice/user@0.service/app.slice/x.scope\n") == "x.scope"

@@ -215,6 +215,7 @@ def test_a_host_is_read_from_the_programs_json() -> None:
             "runtimes": ["abc"],
             "models": ["a"],
             "weights": {"models--org--a": 7},
+            "caches": ["a"],
             "ray_mounts": [{"unit": "tmp-ray.mount", "image": "/ray.img", "mount_point": "/tmp/ray"}],
             "loop_devices": False,
         }
@@ -222,7 +223,7 @@ def test_a_host_is_read_from_the_programs_json() -> None:
     info = HostInfo.parse(line, [disk("/")])
     assert info.listeners == (Listener("::", 22, 1, "sshd", "ssh.service"),)
     assert (info.runtimes, info.models, info.disks) == (("abc",), ("a",), (disk("/"),))
-    assert (info.weights, info.loop_devices) == ({"models--org--a": 7}, False)
+    assert (info.weights, info.caches, info.loop_devices) == ({"models--org--a": 7}, ("a",), False)
     assert info.ray_mounts == (FoundMount("tmp-ray.mount", "/ray.img", "/tmp/ray"),)
 
 
@@ -231,7 +232,7 @@ def test_a_host_is_read_from_the_programs_json() -> None:
 
 def weights_problems(*models: Model, free_gib: int, info: HostInfo = GOOD, **settings: Any) -> list[str]:
     disks = tuple(replace(each, free_bytes=free_gib * GIB) for each in GOOD.disks)
-    values = {"min_free_gib_ray": 0, "min_free_gib_runtime": 0, "gpus": 4, **settings}
+    values = {"min_free_gib_ray": 0, "min_free_gib_runtime": 0, "cache_gib_per_model": 0, "gpus": 4, **settings}
     return problems("gpu-01", replace(info, disks=disks), Settings(**values), is_head=True, models=models)
 
 
@@ -267,6 +268,28 @@ def test_a_path_on_the_host_needs_no_room() -> None:
 def test_small_weights_are_covered_by_the_room_that_is_always_asked_for() -> None:
     (line,) = weights_problems(SMALL, free_gib=10)
     assert "20 GiB needed (min_free_gib_weights)" in line
+
+
+def test_each_model_without_a_compile_cache_on_the_host_needs_room_for_one() -> None:
+    room = {"min_free_gib_weights": 0, "cache_gib_per_model": 3}
+    on_disk = "models--Qwen--Qwen2.5-32B-Instruct"
+    there = replace(GOOD, weights={on_disk: 61 * GIB})
+    other = SMALL.model_copy(update={"weights_gib": 0.0})
+    assert weights_problems(BIG, other, free_gib=5, info=there, **room) == [
+        "gpu-01: /: 5.0 GiB free, 6 GiB needed (cache_gib_per_model: qwen-qwen2.5-32b-instruct 3, small 3); "
+        "free space or set another cache_dir"
+    ]
+    compiled = replace(there, caches=("small",))
+    assert weights_problems(BIG, other, free_gib=5, info=compiled, **room) == []
+
+
+def test_caches_and_weights_on_one_disk_are_added_up() -> None:
+    (line,) = weights_problems(BIG, free_gib=62, cache_gib_per_model=3)
+    assert (
+        "64 GiB needed (cache_gib_per_model: qwen-qwen2.5-32b-instruct 3 for /var/cache/rayrack, "
+        "weights_gib: Qwen/Qwen2.5-32B-Instruct 61 for /var/lib/rayrack/models)" in line
+    )
+    assert line.endswith("; free space or use another disk")
 
 
 def test_weights_that_would_fill_the_disk_are_refused_though_there_is_room() -> None:

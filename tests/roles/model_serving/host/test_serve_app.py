@@ -164,6 +164,9 @@ def test_serve_is_never_given_a_limit_below_the_target() -> None:
 def test_compile_caches_have_their_place_unless_the_model_says_otherwise() -> None:
     environment = llm_config(env={"TRITON_CACHE_DIR": "/mine"})["runtime_env"]["env_vars"]
     assert environment["VLLM_CACHE_ROOT"] == "/cache/org-big-7b/vllm"
+    # FlashInfer and CUDA's driver would fill the service user's home otherwise.
+    assert environment["FLASHINFER_WORKSPACE_BASE"] == "/cache/org-big-7b/flashinfer"
+    assert environment["CUDA_CACHE_PATH"] == "/cache/org-big-7b/cuda"
     assert environment["TRITON_CACHE_DIR"] == "/mine"
 
 

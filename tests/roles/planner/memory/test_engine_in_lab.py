@@ -1,8 +1,9 @@
-"""The KV cache that vLLM reports when an engine starts on this machine's CPUs, against what the plan computes."""
+"""Weights and KV cache of vLLM's engine, started on this machine's CPUs, against what the plan computes."""
 
 import hashlib
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def runtime() -> Path:
         pytest.param("window", 2000, marks=pytest.mark.long),
     ],
 )
-def test_an_engine_has_room_for_as_many_tokens_as_the_plan_says(
+def test_an_engine_has_the_weights_and_room_for_as_many_tokens_as_the_plan_says(
     runtime: Path, tmp_path: Path, name: str, length: int
 ) -> None:
     directory = tmp_path / name
@@ -89,6 +90,7 @@ def test_an_engine_has_room_for_as_many_tokens_as_the_plan_says(
     planned = memory.check(Model.model_validate({"model_id": name, **fields}), shape, None, None)
     assert (planned.verdict, planned.kv_tokens) == ("fits", reported["tokens"])
     assert planned.contexts == int(reported["contexts"])
+    assert planned.weights_bytes == reported["weights"]
 
 
 def start(runtime: Path, arguments: dict[str, Any], directory: Path) -> dict[str, Any]:
@@ -112,7 +114,8 @@ def start(runtime: Path, arguments: dict[str, Any], directory: Path) -> dict[str
         text=True,
         timeout=600,
     )
-    lines = [line for line in result.stdout.splitlines() if line.startswith("{")]
-    assert lines, result.stdout[-3000:]
-    found: dict[str, Any] = json.loads(lines[-1])
-    return found
+    # vLLM puts the name of its process before what is printed there.
+    told = re.findall(r"^(?:\(\w+ pid=\d+\) )?(\{.*\})$", result.stdout, re.MULTILINE)
+    assert len(told) == 2, result.stdout[-3000:]
+    weights, cache = map(json.loads, told)
+    return {**weights, **cache}

@@ -8,10 +8,11 @@ from roles.gateway import activation
 from roles.gateway.activation import State, commands
 from roles.gateway.config import Gateway, GatewayConfig, GatewayModel
 from tests.roles.gateway.conftest import MODELS
-from tests.roles.gateway.running import RunningGateway, rendered
+from tests.roles.gateway.running import RunningGateway, furnish, rendered
 
 GATEWAY = Gateway.of(
-    [GatewayModel("/v1", "a", "a")], GatewayConfig(bind="*", port=8000, serve_port=8100, maxconn=500, max_body_kib=4032)
+    [GatewayModel("/v1", "a", "a")],
+    GatewayConfig(bind="*", port=8000, serve_port=8100, maxconn=500, max_body_kib=4032, metrics_port=9102),
 )
 RUNNING = State(
     active=True,
@@ -33,10 +34,13 @@ BLANK = State(
 )
 
 
+SHORT = {"accept": "haproxy -c", "wait": "timeout", "keys": "api_keys apply"}
+
+
 def words(state: State) -> list[str]:
-    """What is done, in short: the verbs of systemctl, `accept` and `wait`."""
+    """What is done, in short: the verbs of systemctl, and those of ``SHORT``."""
     return [
-        "accept" if "haproxy -c" in command else "wait" if "timeout" in command else command.split()[1]
+        next((short for short, part in SHORT.items() if part in command), command.split()[1])
         for command in commands(state, GATEWAY)
     ]
 
@@ -77,6 +81,29 @@ def test_a_gateway_that_is_too_busy_to_answer_is_reloaded_and_not_restarted() ->
     assert words(replace(RUNNING, loaded_config=None, loaded_unit=None)) == ["reload", "wait"]
 
 
+def test_a_certificate_that_changed_on_the_host_is_loaded_by_a_reload() -> None:
+    assert words(replace(RUNNING, certificate_differs=True)) == ["reload", "wait"]
+
+
+def test_changed_keys_are_told_to_the_processes_without_a_reload() -> None:
+    assert words(replace(RUNNING, keys_differ=True)) == ["keys"]
+
+
+def test_after_a_reload_the_old_processes_are_told_as_well() -> None:
+    assert words(replace(RUNNING, keys_differ=True, certificate_differs=True)) == ["reload", "wait", "keys"]
+
+
+def test_a_gateway_that_starts_reads_its_keys_by_itself() -> None:
+    assert words(replace(RUNNING, keys_differ=True, loaded_unit="old")) == ["restart", "wait"]
+
+
+def test_the_gateway_of_before_tls_is_restarted() -> None:
+    """It says in the clear which unit file it runs with, and could not be signalled by the new user."""
+    assert words(replace(RUNNING, loaded_config="plain", loaded_unit="plain", candidate_differs=True)) == [
+        "accept", "restart", "wait"
+    ]  # fmt: skip
+
+
 def test_the_distributions_own_service_is_stopped_first() -> None:
     assert list(commands(replace(RUNNING, distribution_service_active=True), GATEWAY)) == [
         "systemctl stop haproxy.service"
@@ -93,7 +120,12 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, value in (("DIRECTORY", ""), ("CANDIDATE", "candidate.cfg"), ("CONFIG", "haproxy.cfg")):
         monkeypatch.setattr(activation, name, str(tmp_path / value))
     (tmp_path / "haproxy.cfg").write_text("the old one")
+    furnish(tmp_path)
     return tmp_path
+
+
+def candidate(directory: Path) -> str:
+    return rendered(replace(GATEWAY, directory=str(directory), run_directory=str(directory)))
 
 
 def accept() -> subprocess.CompletedProcess[str]:
@@ -101,14 +133,15 @@ def accept() -> subprocess.CompletedProcess[str]:
 
 
 def test_a_valid_candidate_becomes_the_configuration(directory: Path) -> None:
-    (directory / "candidate.cfg").write_text(rendered(GATEWAY))
+    before = {path.name for path in directory.iterdir()}
+    (directory / "candidate.cfg").write_text(candidate(directory))
     assert accept().returncode == 0
-    assert (directory / "haproxy.cfg").read_text() == rendered(GATEWAY)
-    assert sorted(path.name for path in directory.iterdir()) == ["candidate.cfg", "haproxy.cfg"]
+    assert (directory / "haproxy.cfg").read_text() == candidate(directory)
+    assert {path.name for path in directory.iterdir()} == before | {"candidate.cfg", "haproxy.cfg"}
 
 
 def test_a_broken_candidate_is_refused_with_its_reason_and_changes_nothing(directory: Path) -> None:
-    (directory / "candidate.cfg").write_text(rendered(GATEWAY) + "\nbogus\n")
+    (directory / "candidate.cfg").write_text(candidate(directory) + "\nbogus\n")
     refused = accept()
     assert refused.returncode == 1
     assert "unknown keyword 'bogus'" in refused.stderr

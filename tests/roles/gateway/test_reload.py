@@ -1,6 +1,7 @@
 """The gateway's process: reloads, and a Serve that is not there."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,15 +27,16 @@ def own_gateway(serve: ServeSide, tmp_path: Path) -> Iterator[RunningGateway]:
 class Load:
     """Requests without a pause from four clients, each on connections of its own, until stopped."""
 
-    def __init__(self, gateway: RunningGateway) -> None:
+    def __init__(self, gateway: RunningGateway, context: ssl.SSLContext | None = None) -> None:
         self.answered = 0
+        self._context = context
         self.failures: list[Exception] = []
         self._gateway = gateway
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run) for _ in range(4)]
 
     def _run(self) -> None:
-        client = self._gateway.client()
+        client = self._gateway.client(context=self._context)
         while not self._stop.is_set():
             try:
                 client.chat.completions.create(model="tiny-a", messages=HELLO)
@@ -74,7 +76,7 @@ def test_a_model_added_by_a_reload_is_served(own_gateway: RunningGateway) -> Non
 def test_a_configuration_that_cannot_be_loaded_leaves_the_old_one_at_work(own_gateway: RunningGateway) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         good = own_gateway.path.read_text()
-        own_gateway.path.write_text(good.replace(f":{own_gateway.config.port}\n", f":{taken.getsockname()[1]}\n"))
+        own_gateway.path.write_text(good.replace(f":{own_gateway.config.port} ", f":{taken.getsockname()[1]} "))
         own_gateway.signal_reload()
         own_gateway.wait_for_log("Loading failure!")
         until(own_gateway.loaded, "the old process takes connections again")

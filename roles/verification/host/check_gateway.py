@@ -56,23 +56,34 @@ def client_keys(files: Sequence[Path], now_s: float) -> int:
     return keys
 
 
-def look(url: str, prefixes: Sequence[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {"listed": {}, "problem": "", "keys": client_keys(KEY_FILES, time.time())}
+def look(
+    gateway: gateway_client.Gateway,
+    prefixes: Sequence[str],
+    api_keys: str = gateway_client.API_KEYS,
+    key_files: Sequence[Path] = KEY_FILES,
+) -> dict[str, Any]:
+    """What ``look`` prints."""
+    found: dict[str, Any] = {"listed": {}, "problem": "", "keys": client_keys(key_files, time.time())}
     if not prefixes:
         return found
     try:
-        with gateway_client.temporary_key() as key:
-            found["listed"] = listed(gateway_client.Gateway(url), prefixes, key)
+        with gateway_client.temporary_key(api_keys) as key:
+            found["listed"] = listed(gateway, prefixes, key)
     except gateway_client.GatewayError as error:
         found["problem"] = str(error)
     return found
 
 
-def wait(url: str, limit_s: float, models: Sequence[tuple[str, str, str]]) -> list[str]:
+def wait(
+    gateway: gateway_client.Gateway,
+    limit_s: float,
+    models: Sequence[tuple[str, str, str]],
+    api_keys: str = gateway_client.API_KEYS,
+) -> list[str]:
     """Wait until all ``models`` (slug, route prefix, model id) are listed; a line for each that is not."""
-    gateway, deadline = gateway_client.Gateway(url), time.monotonic() + limit_s
+    deadline = time.monotonic() + limit_s
     prefixes = sorted({prefix for _, prefix, _ in models})
-    with gateway_client.temporary_key() as key:
+    with gateway_client.temporary_key(api_keys) as key:
         while True:
             found: dict[str, list[str]] = {}
             problem = ""
@@ -93,15 +104,16 @@ def wait(url: str, limit_s: float, models: Sequence[tuple[str, str, str]]) -> li
 
 def main(arguments: Sequence[str]) -> int:
     verb, url, *rest = arguments
+    gateway = gateway_client.Gateway(url)
     if verb == "look":
-        print(json.dumps(look(url, rest)))
+        print(json.dumps(look(gateway, rest)))
         return 0
     models = []
     for each in rest[1:]:
         slug, prefix, model_id = each.split(" ")
         models.append((slug, prefix, model_id))
     try:
-        problems = wait(url, float(rest[0]), models)
+        problems = wait(gateway, float(rest[0]), models)
     except gateway_client.GatewayError as error:  # no key could be made
         problems = [str(error)]
     for problem in problems:

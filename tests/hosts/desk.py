@@ -9,12 +9,12 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from roles.preflight.rules import ANY_ADDRESS
 from tests.hosts.questions import API_KEYS, CERTIFICATE, Answer, certificate_is_ours
 from tests.hosts.reach import CheckedHost, expect, last_line
 
 REACH_LIMIT_S = 5
 ANSWER_LIMIT_S = 30
-ANY_ADDRESS = ("*", "0.0.0.0", "::")
 
 
 def address_of(host: CheckedHost) -> str:

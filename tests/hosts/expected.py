@@ -35,8 +35,7 @@ def _directory(path: str, mode: str, owner: str) -> ExpectedPath:
 
 def has_gateway(host: RackHost) -> bool:
     """Whether clients come in on this host: the head, unless ``gateway`` says otherwise."""
-    wanted = host.settings.gateway
-    return host.is_head if wanted is None else wanted
+    return host.settings.runs_gateway(is_head=host.is_head)
 
 
 def units_of(host: RackHost, models: Sequence[Model]) -> tuple[str, ...]:

@@ -2,13 +2,13 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import gateway_client
 import pytest
 
-from tests.roles.verification.host.conftest import GatewayHost
+from tests.roles.gateway.running import until
+from tests.roles.verification.host.conftest import GatewayHost, make_certificate
 
 LIBRARY = Path(gateway_client.__file__).parent
 
@@ -19,7 +19,7 @@ def names(host: GatewayHost) -> str:
 
 def test_a_temporary_key_opens_the_gateway_and_leaves_no_trace(gateway_host: GatewayHost) -> None:
     gateway = gateway_client.Gateway(gateway_host.url, gateway_host.certificate)
-    gateway_host.program("make", "somebody")
+    gateway_host.running.api_keys("make", "somebody")
     before = names(gateway_host)
     with gateway_client.temporary_key(gateway_host.api_keys) as key:
         assert gateway.ask("/v1/models", key=key).json()["data"][0]["id"] == "tiny-a"
@@ -66,14 +66,14 @@ def test_a_program_that_makes_no_key_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_certificate_that_names_no_loopback_is_trusted_when_it_is_the_files(gateway_host: GatewayHost) -> None:
-    gateway_host.make_certificate(gateway_host.directory, "-addext", "subjectAltName=DNS:api.example.com")
+    make_certificate(gateway_host.running.directory, "-addext", "subjectAltName=DNS:api.example.com")
     gateway = gateway_client.Gateway(gateway_host.url, gateway_host.certificate)
-    reload(gateway_host)
-    answered_within(gateway, 10)
+    gateway_host.running.signal_reload()
+    until(lambda: answers(gateway), "the gateway shows the new certificate")
 
 
 def test_another_certificate_than_the_files_is_not_trusted(gateway_host: GatewayHost) -> None:
-    gateway_host.make_certificate(gateway_host.directory)
+    make_certificate(gateway_host.running.directory)
     with pytest.raises(gateway_client.GatewayError, match=r"not trusted by .*tls\.pem"):
         gateway_client.Gateway(gateway_host.url, gateway_host.certificate).ask("/healthz")
 
@@ -82,7 +82,7 @@ def test_a_renewed_certificate_that_is_not_loaded_yet_is_told(gateway_host: Gate
     """The old one is trusted, as of the same chain; it is not the first of the file."""
     file = tmp_path / "renewed.pem"
     (tmp_path / "other").mkdir()
-    gateway_host.make_certificate(tmp_path / "other")
+    make_certificate(tmp_path / "other")
     file.write_text((tmp_path / "other/tls.pem").read_text() + gateway_host.certificate.read_text())
     with pytest.raises(gateway_client.GatewayError, match=r"another certificate than .*: systemctl reload"):
         gateway_client.Gateway(gateway_host.url, file).ask("/healthz")
@@ -97,23 +97,14 @@ def test_a_file_without_a_certificate_is_one_line(gateway_host: GatewayHost, tmp
 
 
 def test_a_gateway_that_is_not_there_is_one_line(gateway_host: GatewayHost) -> None:
-    gateway_host.process.terminate()
-    gateway_host.process.wait(10)
+    gateway_host.running.process.terminate()
+    gateway_host.running.process.wait(10)
     with pytest.raises(gateway_client.GatewayError, match="ConnectionRefusedError"):
         gateway_client.Gateway(gateway_host.url, gateway_host.certificate).ask("/healthz")
 
 
-def reload(host: GatewayHost) -> None:
-    subprocess.run(["kill", "-USR2", str(host.process.pid)], check=True)
-
-
-def answered_within(gateway: gateway_client.Gateway, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            assert gateway.ask("/healthz").status == 200
-        except gateway_client.GatewayError:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        else:
-            return
+def answers(gateway: gateway_client.Gateway) -> bool:
+    try:
+        return gateway.ask("/healthz").status == 200
+    except gateway_client.GatewayError:
+        return False

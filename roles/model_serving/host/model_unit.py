@@ -35,7 +35,7 @@ EXIT_AGAIN = 1
 EXIT_FOR_GOOD = 78
 HEAD_UNIT = "rayrack-head.service"
 # With .SLUG after it: the names in /etc/rayrack/secrets when the unit was started (its ExecStartPre=).
-SECRET_NAMES = "/run/rayrack-secrets"
+SECRET_NAMES = "/run/rayrack-secrets"  # noqa: S105
 METRICS_TIMEOUT_S = 2
 
 

@@ -58,10 +58,11 @@ def check_temp_dir(path: Path, owner: int = 0) -> None:
             f"ray_temp_dir {path} belongs to {_user(state.st_uid)}, not to {_user(os.getuid())}: "
             "remove it, or set ray_temp_dir to another path"
         )
-    if state.st_uid != owner or stat.S_IMODE(state.st_mode) != TEMP_DIR_MODE:
+    mode = stat.S_IMODE(state.st_mode)
+    if state.st_uid != owner or mode != TEMP_DIR_MODE:
         raise Refused(
-            f"ray_temp_dir {path} is {_user(state.st_uid)}'s with mode {stat.S_IMODE(state.st_mode):04o}, which Ray could "
-            f"open to all users of this host, or has: {made}"
+            f"ray_temp_dir {path} is {_user(state.st_uid)}'s with mode {mode:04o}, which Ray could open to all on "
+            f"this host, or has: {made}"
         )
     file_system = os.statvfs(path)
     free_mib = file_system.f_bavail * file_system.f_frsize // 2**20

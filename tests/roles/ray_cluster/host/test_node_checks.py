@@ -85,7 +85,7 @@ def test_a_missing_temp_dir_is_one_line(tmp_path: Path) -> None:
 def test_a_temp_dir_that_others_may_enter_or_the_group_may_not_is_refused(temp_dir: Path, mode: int) -> None:
     temp_dir.chmod(mode)
     with pytest.raises(
-        Refused, match=f"with mode {mode:04o}, which Ray could open to all users of this host, or has: "
+        Refused, match=f"with mode {mode:04o}, which Ray could open to all on this host, or has: "
     ):
         check_temp_dir(temp_dir)
 
@@ -93,7 +93,7 @@ def test_a_temp_dir_that_others_may_enter_or_the_group_may_not_is_refused(temp_d
 def test_a_temp_dir_that_belongs_to_the_service_itself_is_refused_as_ray_would_open_it(
     temp_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(Refused, match="which Ray could open to all users of this host, or has: systemd-tmpfiles"):
+    with pytest.raises(Refused, match="which Ray could open to all on this host, or has: systemd-tmpfiles"):
         node_checks.check_temp_dir(temp_dir, owner=os.getuid() + 1)
 
 
@@ -101,7 +101,7 @@ def test_a_temp_dir_of_root_s_that_no_deploy_has_made_is_refused(
     temp_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "getgid", lambda: 65534)
-    with pytest.raises(Refused, match="belongs to .*, not to .*: remove it, or set ray_temp_dir"):
+    with pytest.raises(Refused, match=r"belongs to .*, not to .*: remove it, or set ray_temp_dir"):
         check_temp_dir(temp_dir)
 
 

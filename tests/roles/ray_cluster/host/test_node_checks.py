@@ -84,9 +84,7 @@ def test_a_missing_temp_dir_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o700], ids=oct)
 def test_a_temp_dir_that_others_may_enter_or_the_group_may_not_is_refused(temp_dir: Path, mode: int) -> None:
     temp_dir.chmod(mode)
-    with pytest.raises(
-        Refused, match=f"with mode {mode:04o}, which Ray could open to all on this host, or has: "
-    ):
+    with pytest.raises(Refused, match=f"with mode {mode:04o}, which Ray could open to all on this host, or has: "):
         check_temp_dir(temp_dir)
 
 

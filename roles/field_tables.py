@@ -59,6 +59,7 @@ ROLE_SETTINGS = {
     "ray_cluster": (
         *_named("node_ip", "num_cpus", "gpus", "object_store_", "ray_temp_dir", "limit_"),
         *(name for name in Settings.model_fields if name.endswith(("_port", "_ports")) and name != "gateway_port"),
+        "rotate_ray_token",
     ),
     "serving_runtime": (
         "runtime",

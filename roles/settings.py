@@ -113,6 +113,9 @@ class Settings(BaseModel):
     clean_ray_min_age_minutes: int = Field(60, ge=0, le=10**6, description="a dead session younger than this is kept")
 
     # the run
+    rotate_ray_token: bool = Field(
+        False, description="make a new Ray token in this run; only with `--data`, never in the inventory"
+    )
     skip_unreachable: bool = Field(False, description="go on without workers that cannot be reached")
     plan_file: str | None = Field(
         None, min_length=1, description="file on this machine that each run writes its plan to, as JSON; null: none"

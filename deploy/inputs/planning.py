@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pyinfra import logger
 from pyinfra.context import host
 
-from deploy.inputs import gpu_gate, plan_output, run
+from deploy.inputs import gpu_gate, plan_output, rotation, run
 from deploy.inputs.rack import RackHost
 from roles.errors import InputError
 from roles.gateway.config import Gateway
@@ -21,6 +21,7 @@ from roles.planner.memory.facts import ModelFiles
 from roles.planner.memory.found_model import FoundModel
 from roles.planner.placement.place import can_run
 from roles.planner.plan import Plan
+from roles.ray_cluster.rotation import FINISHED_FIRST, refusals
 from roles.storage.weights import is_hub_id
 
 # By host: what was found there for the plan.
@@ -68,15 +69,37 @@ def show() -> Plan:
                 plan_output.publish(plan, run.rack().head.settings.plan_file)
             except InputError as error:
                 raise run.StopRunError(error.problems) from None
+            if run.rack().head.settings.rotate_ray_token and rotation.is_unfinished(run.rack(), _found):
+                logger.warning(f"    warning: {FINISHED_FIRST}")
             for warning in plan.warnings:
                 logger.warning(f"    warning: {warning}")
     return _shown[0]
 
 
+def token_to_replace() -> str | None:
+    """The digest of the Ray token in whose place this run puts a new one; None: it puts none there.
+
+    A deploy file that is run alone, without the first, rotates nothing: nobody has looked whether all hosts take part.
+    """
+    if run.rack().head.settings.rotate_ray_token and not _found:
+        raise run.StopRunError(["rotate_ray_token: takes a run of the whole directory deploy/, not of one file"])
+    return rotation.token_to_replace(run.rack(), _found)
+
+
+def _rotation_problems() -> list[str]:
+    """Why the token cannot be rotated as it is asked for. Hosts that will be left out have been looked at by now."""
+    rack = run.rack()
+    if not rack.head.settings.rotate_ray_token:
+        return []
+    names = [each.name for each in rack.hosts]
+    taking_part = {name for name in names if name in _found or run.problems_of(name)} - gpu_gate.blocked().keys()
+    return list(refusals(names, taking_part))
+
+
 def _plan_inputs() -> build.PlanInputs:
     rack = run.rack()
     hosts = [_host_inputs(each) for each in rack.hosts]
-    of_hosts = host_changes.host_changes(hosts, _found)
+    of_hosts = host_changes.host_changes(hosts, _found, new_token=rotation.token_to_replace(rack, _found) is not None)
     down = host_changes.nodes_down(hosts, of_hosts)
     head = _found.get(rack.head.name)
     running = head.models if head else None
@@ -88,6 +111,7 @@ def _plan_inputs() -> build.PlanInputs:
         found=_found_models(),
         model_changes=changes.model_changes(rack.models, running, down, head_stops=head_stops),
         host_changes=of_hosts,
+        problems=_rotation_problems(),
         standing=None if running is None or any(node.is_head for node in down) else _standing(hosts, running),
     )
 

@@ -20,22 +20,28 @@ WRITE = f"umask 277; rm -f {TOKEN}.new; tr -d '\\n' >{TOKEN}.new && {_INTO_PLACE
 
 
 @operation()
-def made() -> Generator[str, None, None]:
-    """Make the token where there is none: 32 random bytes in hexadecimal."""
-    if this_host.get_fact(TokenDigest):
-        this_host.noop("there is a token")
-    else:
+def made(instead_of: str | None = None) -> Generator[str, None, None]:
+    """Make the token where there is none: 32 random bytes in hexadecimal.
+
+    + instead_of: the digest of a token that is replaced; any other one that is there stays
+    """
+    there = this_host.get_fact(TokenDigest)
+    if there is None or there == instead_of:
         yield MAKE
+    else:
+        this_host.noop("there is a token")
 
 
 @operation()
-def copied_from(head: Host) -> Generator[PyinfraCommand, None, None]:
+def copied_from(head: Host, instead_of: str | None = None) -> Generator[PyinfraCommand, None, None]:
     """Give this host the token of the head.
 
     + head: the cluster's head; pyinfra connects to it when it is not part of the run
+    + instead_of: the digest of a token that the head replaces in this run
     """
     wanted = head.get_fact(TokenDigest)
-    if wanted and wanted == this_host.get_fact(TokenDigest):
+    # Before the run the head still has the old one, and that this will be a change is to be seen in the plan.
+    if wanted and wanted != instead_of and wanted == this_host.get_fact(TokenDigest):
         this_host.noop("the token is the head's")
     else:
         yield CopyToken(head)

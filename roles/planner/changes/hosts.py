@@ -33,6 +33,8 @@ MODEL_UNIT = "rayrack-model@.service"
 # What ``node_config.fingerprint`` looks at beside files of ours: the name it has there.
 TOKEN = "Ray's token"  # noqa: S105 - its name
 NODE_PROGRAMS = ("ray_node", "node_config", "node_checks", "systemd")
+# Stands for the digest of a token that the run is going to make.
+NEW_TOKEN = "a new one"  # noqa: S105
 # The longest that ray_node gives Ray for an orderly end.
 NODE_STOP_S = 10.0
 
@@ -97,15 +99,18 @@ class HostChange:
     """How long what runs there is away; None: not known."""
 
 
-def host_changes(hosts: Sequence[HostInputs], found: Mapping[str, HostFound | None]) -> tuple[HostChange, ...]:
+def host_changes(
+    hosts: Sequence[HostInputs], found: Mapping[str, HostFound | None], *, new_token: bool = False
+) -> tuple[HostChange, ...]:
     """What will happen on each host of the rack, one entry per part of it.
 
     ``found``: by host; a host that is missing there, or None, was not looked at, and is told as ``unknown``.
+    ``new_token``: the run makes a new Ray token in place of the head's.
     """
     head = next((host for host in hosts if host.node.role == "head"), None)
     head_found = found.get(head.name) if head else None
     # A head without a token gets one in this run; nobody knows which.
-    token = head_found.token if head_found else None
+    token = NEW_TOKEN if new_token else head_found.token if head_found else None
     changes = {host.name: list(_changes(host, found.get(host.name), token)) for host in hosts}
     if head and _goes_down(changes[head.name]):
         for host in hosts:

@@ -257,6 +257,17 @@ def test_a_worker_gets_its_heads_token_and_restarts_with_it() -> None:
     assert told(WORKER, other)["node"].inputs == ("Ray's token",)
 
 
+def test_a_new_token_restarts_every_node_and_tells_for_how_long() -> None:
+    found = {each.name: deployed(each) for each in (HEAD, WORKER)}
+    changes = host_changes([HEAD, WORKER], found, new_token=True)
+    nodes = [change for change in changes if change.part == "node"]
+    assert [(node.host, node.kind, node.inputs, node.seconds) for node in nodes] == [
+        (each.name, "restart", ("Ray's token",), 30.0) for each in (HEAD, WORKER)
+    ]
+    assert {change.kind for change in changes if change.part != "node"} == {"unchanged"}
+    assert [node.is_head for node in nodes_down([HEAD, WORKER], changes)] == [True, False]
+
+
 def test_a_host_that_changes_its_role_restarts() -> None:
     was_head = deployed(replace(HEAD, name="gpu-02"))
     found = replace(was_head, node=replace(was_head.node, applied=None))

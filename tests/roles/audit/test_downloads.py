@@ -1,5 +1,5 @@
-"""Whatever a deploy downloads is known by a hash or a signature (docs/audit.md lists it; the tests of the roles prove it at
-work). This is the net under them: a new download without either has to come past here."""
+"""Whatever a deploy downloads is known by a hash or a signature: docs/audit.md lists it, tests of the roles prove it at
+work. This is the net under them: a new download without either has to come past here."""
 
 import re
 from pathlib import Path

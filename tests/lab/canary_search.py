@@ -23,11 +23,20 @@ from urllib.parse import quote, quote_plus
 
 CHUNK = 4 * 2**20
 WATCH_EVERY_S = 0.05
+# Of a secret; long enough that nothing else has it.
+PIECE = 24
 Hit = dict[str, str]
 
 
 def forms(secret: str) -> set[bytes]:
-    """The secret as it is, URL-encoded, in hexadecimal, and in base64 wherever it begins in what was encoded."""
+    """Every shape of every piece of the secret. Pieces, as a copy may be cut off, or broken into lines."""
+    starts = range(0, max(1, len(secret) - PIECE + 1), PIECE // 2)
+    pieces = {secret[start : start + PIECE] for start in starts} | {secret[-PIECE:]}
+    return set().union(*map(_shapes, pieces))
+
+
+def _shapes(secret: str) -> set[bytes]:
+    """A text as it is, URL-encoded, in hexadecimal, and in base64 wherever it begins in what was encoded."""
     raw = secret.encode()
     found = {raw, quote(secret, safe="").encode(), quote(secret).encode(), quote_plus(secret).encode()}
     found |= {raw.hex().encode(), raw.hex().upper().encode(), json.dumps(secret)[1:-1].encode()}

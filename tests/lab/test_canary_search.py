@@ -47,6 +47,15 @@ def test_other_shapes_are_found(text: str) -> None:
     assert Canaries({"x": SECRET}).found_in(f"... {text} ...".encode()) == ["x"]
 
 
+def test_a_copy_that_is_cut_off_or_broken_into_lines_is_found() -> None:
+    secret = "0123456789abcdef" * 4
+    lines = base64.encodebytes(f"a copy: {secret}".encode())
+    assert lines.count(b"\n") > 1
+    for copy in (secret[:30], secret[-30:]):
+        assert Canaries({"x": secret}).found_in(copy.encode()) == ["x"]
+    assert Canaries({"x": secret}).found_in(lines) == ["x"]
+
+
 def test_what_only_looks_alike_is_no_hit() -> None:
     assert Canaries({"x": SECRET}).found_in(SECRET[:-1].encode()) == []
 

@@ -9,19 +9,22 @@ Runs on a host: standard library only.
 """
 
 import base64
+import contextlib
+import grp
 import json
 import os
+import pwd
 import re
 import select
 import stat
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-CHUNK = 4 * 2**20
+FILES_AT_ONCE = 500
 WATCH_EVERY_S = 0.05
 # Of a secret; long enough that nothing else has it.
 PIECE = 24
@@ -53,51 +56,67 @@ class Canaries:
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
         self.forms = {name: forms(secret) for name, secret in secrets.items()}
-        self.longest = max(len(form) for each in self.forms.values() for form in each)
+        self.all_forms = sorted(set().union(*self.forms.values()))
 
     def found_in(self, data: bytes) -> list[str]:
         return [name for name, each in self.forms.items() if any(form in data for form in each)]
 
 
 def files(canaries: Canaries, roots: Iterable[str], skip: Iterable[str], since: float) -> Iterator[Hit]:
-    skipped = {*map(Path, skip), Path("/proc"), Path("/sys")}
+    with os.fdopen(os.memfd_create("canaries"), "wb") as patterns:
+        patterns.write(b"\n".join(canaries.all_forms) + b"\n")
+        patterns.flush()
+        # A thousand times faster than looking for one after the other.
+        grep: list[str | Path] = ["grep", "-alsF", "-f", f"/proc/self/fd/{patterns.fileno()}", "--"]
+        paths = list(_files(roots, {*map(Path, skip), Path("/proc"), Path("/sys")}, since))
+        for start in range(0, len(paths), FILES_AT_ONCE):
+            command = [*grep, *paths[start : start + FILES_AT_ONCE]]
+            run = subprocess.run(command, pass_fds=[patterns.fileno()], capture_output=True, check=False)
+            for path in map(Path, map(os.fsdecode, run.stdout.splitlines())):
+                yield from _file(canaries, path)
+
+
+def _files(roots: Iterable[str], skip: Container[Path], since: float) -> Iterator[Path]:
+    """The regular files below ``roots`` that have changed since then."""
     for root in roots:
         for directory, names, entries in os.walk(root):
             here = Path(directory)
-            names[:] = [name for name in names if here / name not in skipped]
-            for entry in entries:
-                if here / entry not in skipped:
-                    yield from _file(canaries, here / entry, since)
+            names[:] = [name for name in names if here / name not in skip]
+            for path in (here / entry for entry in entries):
+                with contextlib.suppress(OSError):  # gone
+                    state = path.lstat()
+                    if path not in skip and stat.S_ISREG(state.st_mode) and state.st_ctime >= since:
+                        yield path
 
 
-def _file(canaries: Canaries, path: Path, since: float) -> Iterator[Hit]:
+def _file(canaries: Canaries, path: Path) -> Iterator[Hit]:
     try:
-        state = path.lstat()
-        if not stat.S_ISREG(state.st_mode) or state.st_ctime < since:
-            return
-        names: set[str] = set()
-        with path.open("rb") as file:
-            tail = b""
-            while chunk := file.read(CHUNK):
-                names.update(canaries.found_in(tail + chunk))
-                tail = chunk[-canaries.longest :]
-    except OSError:  # gone, or nobody's to read
+        state, names = path.lstat(), canaries.found_in(path.read_bytes())
+    except OSError:  # gone
         return
-    mode = f"{stat.S_IMODE(state.st_mode):o} {state.st_uid}:{state.st_gid}"
-    yield from ({"canary": name, "kind": "file", "where": str(path), "how": mode} for name in sorted(names))
+    mode = f"{stat.S_IMODE(state.st_mode):o} {_owner(state)}"
+    yield from ({"canary": name, "kind": "file", "where": str(path), "how": mode} for name in names)
+
+
+def _owner(state: os.stat_result) -> str:
+    try:
+        return f"{pwd.getpwuid(state.st_uid).pw_name}:{grp.getgrgid(state.st_gid).gr_name}"
+    except KeyError:
+        return f"{state.st_uid}:{state.st_gid}"
 
 
 def processes(canaries: Canaries, parts: Iterable[str] = ("cmdline", "environ")) -> Iterator[Hit]:
-    for pid in (each.name for each in Path("/proc").iterdir() if each.name.isdigit()):
-        if int(pid) == os.getpid():
+    pids = [each.name for each in Path("/proc").iterdir() if each.name.isdigit() and each.name != str(os.getpid())]
+    for part in parts:
+        shown = {pid: _read(pid, part) for pid in pids}
+        if not canaries.found_in(b"\n".join(shown.values())):
             continue
-        for part in parts:
-            data = _read(pid, part)
+        for pid, data in shown.items():
             for name in canaries.found_in(data):
-                shown = _read(pid, "cmdline").replace(b"\0", b" ")[:100].decode(errors="replace")
+                command = _read(pid, "cmdline").replace(b"\0", b" ")[:100].decode(errors="replace")
                 secrets = re.search(rb"(?:^|\0)RAYRACK_SECRETS=([^\0]*)", data)
                 how = f"secrets {secrets[1].decode(errors='replace')}" if secrets else ""
-                yield {"canary": name, "kind": part, "where": shown if part == "environ" else _unit(pid), "how": how}
+                yield {"canary": name, "kind": part, "where": command if part == "environ" else _unit(pid), "how": how}
 
 
 def _read(pid: str, part: str) -> bytes:

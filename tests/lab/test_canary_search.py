@@ -64,11 +64,11 @@ def test_a_file_is_told_with_its_mode(tmp_path: Path) -> None:
     (tmp_path / "log").write_text(f"token={SECRET}\n")
     (tmp_path / "log").chmod(0o644)
     (hit,) = searched(question(tmp_path))
-    assert (hit["kind"], hit["where"], hit["how"]) == ("file", str(tmp_path / "log"), "644 0:0")
+    assert (hit["kind"], hit["where"], hit["how"]) == ("file", str(tmp_path / "log"), "644 root:root")
 
 
-def test_a_secret_across_two_reads_is_found(tmp_path: Path) -> None:
-    (tmp_path / "log").write_bytes(b"." * (canary_search.CHUNK - 5) + SECRET.encode())
+def test_a_secret_in_a_large_binary_file_is_found(tmp_path: Path) -> None:
+    (tmp_path / "core").write_bytes(b"\0\xff" * 2**20 + SECRET.encode() + b"\0" * 100)
     assert len(searched(question(tmp_path))) == 1
 
 

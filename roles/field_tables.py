@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from roles.gateway.declared_keys.key import DeclaredKey
 from roles.gpu_health import rules as gpu_health
 from roles.model_serving.model import Model
 from roles.settings import Settings
@@ -60,6 +61,7 @@ ROLE_SETTINGS = {
         *_named("node_ip", "num_cpus", "gpus", "object_store_", "ray_temp_dir", "limit_"),
         *(name for name in Settings.model_fields if name.endswith(("_port", "_ports")) and name != "gateway_port"),
     ),
+    "secrets": ("keys_file", "gateway_certificate", "gateway_certificate_key", "secrets"),
     "serving_runtime": (
         "runtime",
         *_named("runtime_wheelhouse", "runtime_index_", "runtime_cpu_", "http_proxy", "no_proxy"),
@@ -92,7 +94,7 @@ def _values(field: dict[str, Any]) -> str:
 def _value(option: dict[str, Any]) -> str:
     if "enum" in option:
         return ", ".join(f"`{choice}`" for choice in option["enum"])
-    kinds = {"null": "null", "boolean": "true, false", "object": "mapping", "string": "text"}
+    kinds = {"null": "null", "boolean": "true, false", "object": "mapping", "array": "list", "string": "text"}
     kind = option.get("type", "")
     return kinds[kind] if kind in kinds else f"{'whole number' if kind == 'integer' else 'number'}{_limits(option)}"
 
@@ -113,6 +115,7 @@ def _cell(text: str) -> str:
 
 PAGES |= {
     "model-list.md": Model,
+    "secrets.md": DeclaredKey,
     "settings.md": Settings,
     **{f"roles/{role}.md": table(Settings, names) for role, names in ROLE_SETTINGS.items()},
 }

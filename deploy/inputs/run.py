@@ -272,6 +272,11 @@ def node_ip(name: str) -> str:
     return state.inventory.get_host(name).get_fact(ReachedAddress, _sudo=False) if reached else name
 
 
+def has_gateway(each: RackHost) -> bool:
+    """Whether a host of the rack runs a gateway."""
+    return each.is_head
+
+
 def gateway_config() -> GatewayConfig:
     settings = rack().head.settings
     return GatewayConfig(

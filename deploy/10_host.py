@@ -22,4 +22,4 @@ storage.install(
     ray_disk=ray_disk.of(settings.ray_temp_size_gib, settings.ray_temp_image, settings.ray_temp_dir),
 )
 # Before Ray: a node's unit takes them along when it starts.
-secret_files.install(files=secrets.of_run().files.get(run.this_host().name, {}))
+secret_files.install(files=secrets.of_run().of_host(run.this_host().name))

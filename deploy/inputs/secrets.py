@@ -19,8 +19,12 @@ from roles.errors import InputError
 from roles.gateway.declared_keys import declared_map, key_list
 from roles.secrets import certificate
 from roles.secrets.certificate import OwnCertificate
+from roles.secrets.secret_file import SecretFile
 from roles.secrets.source import SecretSource
 
+DIRECTORY = "/etc/rayrack/secrets"
+GATEWAY_DIRECTORY = "/etc/rayrack/gateway"
+GATEWAY_GROUP = "rayrack-gateway"
 Taken = ParamSpec("Taken")
 Read = TypeVar("Read")
 
@@ -36,6 +40,20 @@ class Secrets:
     files: Mapping[str, Mapping[str, SecretStr]]
     """Content by file name in /etc/rayrack/secrets."""
     warnings: tuple[str, ...]
+
+    def of_host(self, name: str) -> tuple[SecretFile, ...]:
+        """The files in /etc/rayrack/secrets of a host."""
+        return tuple(SecretFile(f"{DIRECTORY}/{file}", text) for file, text in self.files.get(name, {}).items())
+
+    def of_gateway(self, name: str) -> tuple[SecretFile, ...]:
+        """What the gateway of a host is given: the declared keys, and its certificate if it has one of its own."""
+        contents = {declared_map.PATH: self.declared_map}
+        if own := self.certificates.get(name):
+            contents |= {
+                f"{GATEWAY_DIRECTORY}/tls.pem": SecretStr(own.chain),
+                f"{GATEWAY_DIRECTORY}/tls.pem.key": own.key,
+            }
+        return tuple(SecretFile(path, text, "root", GATEWAY_GROUP, "640") for path, text in contents.items())
 
 
 @dataclass
@@ -149,3 +167,9 @@ def _read_all() -> Secrets | run.StopRunError:
     for warning in found.warnings:
         logger.warning(f"    warning: {warning}")
     return found
+
+
+def files_of(each: RackHost) -> tuple[SecretFile, ...]:
+    """All files that a host of the rack gets from here."""
+    found = of_run()
+    return (*found.of_host(each.name), *(found.of_gateway(each.name) if run.has_gateway(each) else ()))

@@ -5,8 +5,9 @@ import secrets
 import shlex
 from collections.abc import Iterable, Sequence
 
-from pydantic import SecretStr
 from pyinfra.api.facts import FactBase
+
+from roles.secrets.secret_file import SecretFile
 
 # pyinfra shows what facts read. A plain digest would let whoever sees it try passwords; this is nobody's but this
 # process's, and goes to hosts by stdin.
@@ -18,10 +19,10 @@ def salt() -> list[str]:
     return [_SALT]
 
 
-def line_of(content: SecretStr, user: str, group: str, mode: str) -> str:
-    """What ``SecretFiles`` finds of a file that holds ``content``."""
-    digest = hashlib.sha256(_SALT.encode() + content.get_secret_value().encode()).hexdigest()
-    return f"{user}:{group} {mode} {digest}"
+def line_of(file: SecretFile) -> str:
+    """What ``SecretFiles`` finds of a file that is as it is to be."""
+    digest = hashlib.sha256(_SALT.encode() + file.content.get_secret_value().encode()).hexdigest()
+    return f"{file.user}:{file.group} {file.mode} {digest}"
 
 
 class SecretFiles(FactBase[dict[str, str]]):

@@ -2,9 +2,8 @@
 
 import base64
 import shlex
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Sequence
 
-from pydantic import SecretStr
 from pyinfra.api.arguments import ConnectorArguments
 from pyinfra.api.command import PyinfraCommand, StringCommand
 from pyinfra.api.deploy import deploy
@@ -15,44 +14,40 @@ from pyinfra.context import host
 
 from roles.secrets.facts import SecretFiles, line_of, salt
 from roles.secrets.quiet import failed, quietly
+from roles.secrets.secret_file import SecretFile
 
-DIRECTORY = "/etc/rayrack/secrets"
 # The line after the secret. Without it the connection broke, and half a secret must not take a whole one's place.
 _END = "."
 
 
 @deploy("Secrets")
-def install(*, files: Mapping[str, SecretStr]) -> None:
-    """The files in /etc/rayrack/secrets that come from the operator's side; others there are left alone."""
-    paths = {f"{DIRECTORY}/{name}": content for name, content in sorted(files.items())}
-    put(name="Secrets from the operator's side", contents=paths, user="root", group="root", mode="400")
+def install(*, files: Sequence[SecretFile]) -> None:
+    """The secrets that come from the operator's side. Their directories and groups are there; other files stay."""
+    put(name="Secrets from the operator's side", files=files)
 
 
 @operation()
-def put(contents: Mapping[str, SecretStr], user: str, group: str, mode: str) -> Generator[PyinfraCommand, None, None]:
-    """Put files whose content nobody may see, unless the host has them. Their directories must be there.
+def put(files: Sequence[SecretFile]) -> Generator[PyinfraCommand, None, None]:
+    """Put the files that the host does not have as they are to be.
 
-    + contents: by path
-    + user: owner of each
-    + group: group of each
-    + mode: mode of each, as `400`
+    + files: what to put where; pyinfra shows none of it
     """
-    found = host.get_fact(SecretFiles, paths=list(contents), _stdin=salt()) if contents else {}
-    due = [path for path, text in contents.items() if found.get(path) != line_of(text, user, group, mode)]
+    found = host.get_fact(SecretFiles, paths=[file.path for file in files], _stdin=salt()) if files else {}
+    due = [file for file in files if found.get(file.path) != line_of(file)]
     if not due:
         host.noop("these secrets are there")
-    for path in due:
-        yield WriteSecret(path, contents[path], user, group, mode)
+    for file in due:
+        yield WriteSecret(file)
 
 
 class WriteSecret(PyinfraCommand):
     """Writes one file, whole or not at all; pyinfra's file operations would show its text with ``--diff``."""
 
-    def __init__(self, path: str, content: SecretStr, user: str, group: str, mode: str) -> None:
+    def __init__(self, file: SecretFile) -> None:
         super().__init__()
-        self.path = path
-        self.command = write_command(path, user, group, mode)
-        self._content = content
+        self.path = file.path
+        self.command = write_command(file)
+        self._content = file.content
 
     def __repr__(self) -> str:
         return f"WriteSecret({self.path})"
@@ -64,12 +59,12 @@ class WriteSecret(PyinfraCommand):
         return written or failed(host, f"cannot write {self.path}: {output.stderr.strip() or 'the connection broke'}")
 
 
-def write_command(path: str, user: str, group: str, mode: str) -> str:
+def write_command(file: SecretFile) -> str:
     """The shell command that writes what comes by stdin: one line of base64, and the line that says that it was all."""
-    at, new = shlex.quote(path), shlex.quote(f"{path}.new")
+    at, new = shlex.quote(file.path), shlex.quote(f"{file.path}.new")
     # `printf` is the shell's own, so the secret is no process's argument.
     return (
         f"umask 077; IFS= read -r content; IFS= read -r end; rm -f {new}; "
         f'if [ "$end" = {_END} ]; then printf %s "$content" | base64 -d >{new}; else false; fi && '
-        f"chown {user}:{group} {new} && chmod {mode} {new} && mv -f {new} {at}"
+        f"chown {file.user}:{file.group} {new} && chmod {file.mode} {new} && mv -f {new} {at}"
     )

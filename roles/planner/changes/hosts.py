@@ -6,7 +6,7 @@ What decides at execution decides here, too: ``activation`` of the node and of t
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -36,7 +36,7 @@ NODE_PROGRAMS = ("ray_node", "node_config", "node_checks", "systemd")
 # The longest that ray_node gives Ray for an orderly end.
 NODE_STOP_S = 10.0
 
-Part = Literal["host", "files", "programs", "runtime", "driver", "node", "gateway"]
+Part = Literal["host", "files", "programs", "keys", "runtime", "driver", "node", "gateway"]
 Kind = Literal["unchanged", "write", "install", "reload", "restart", "start", "reboot", "blocked", "unknown"]
 
 
@@ -61,6 +61,8 @@ class HostInputs:
     """As ``env_file.start_order`` renders it."""
     driver: DriverInputs | None = None
     """None: it has no GPU, or its driver is left alone."""
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """Keys, certificates and other secrets from the operator's side: by path, what ``SecretFiles`` is to find."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ class HostFound:
     gateway: gateway_activation.State | None = None
     models: Mapping[str, RunningModel] | None = None
     """The head's models; None: not known, or not a head."""
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """What ``SecretFiles`` of roles/secrets/facts.py found."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,9 @@ def _changes(host: HostInputs, found: HostFound | None, token: str | None) -> It
     programs = tuple(_changed_programs(found.programs))
     fresh = programs or not found.programs
     yield HostChange(host.name, "programs", "install" if fresh else "unchanged", programs, seconds=0.0)
+    if host.secrets:
+        new = tuple(path for path, line in host.secrets.items() if found.secrets.get(path) != line)
+        yield HostChange(host.name, "keys", "write" if new else "unchanged", new, seconds=0.0)
     yield _runtime(host, found)
     yield _node(host, found, digests, token, reboots=reboots)
     if host.gateway is not None:

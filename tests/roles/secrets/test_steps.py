@@ -14,6 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from roles.secrets import facts, steps
+from roles.secrets.secret_file import SecretFile
 from tests.lab.lab import ROOT, program
 from tests.roles.fake_host import changes
 
@@ -24,12 +25,14 @@ DEPLOY = """
 import os
 from pathlib import Path
 from roles.secrets import steps
+from roles.secrets.secret_file import SecretFile
 from roles.secrets.source import SecretSource
 
 for kind, value in {sources!r}.items():
     secret = SecretSource.model_validate({{kind: value}}).read("canary", os.environ, base=Path("/"))
     path = {directory!r} + "/" + kind
-    steps.put(name="The canary from " + kind, contents={{path: secret}}, user={user!r}, group={group!r}, mode={mode!r})
+    file = SecretFile(path, secret, {user!r}, {group!r}, {mode!r})
+    steps.put(name="The canary from " + kind, files=[file])
 """
 
 
@@ -112,7 +115,7 @@ def test_a_link_in_its_place_is_replaced_and_what_it_leads_to_is_left_alone(tmp_
 
 
 def write(directory: Path, stdin: str) -> subprocess.CompletedProcess[str]:
-    command = steps.write_command(str(directory / "it's"), ME, GROUP, "400")
+    command = steps.write_command(SecretFile(str(directory / "it's"), SecretStr(""), ME, GROUP))
     return subprocess.run(["sh", "-c", command], input=stdin, text=True, capture_output=True, check=False)
 
 
@@ -138,7 +141,7 @@ def test_no_process_has_the_secret_among_its_arguments(tmp_path: Path) -> None:
         (tmp_path / name).chmod(0o755)
     encoded = base64.b64encode(CANARY.encode()).decode()
     subprocess.run(
-        ["sh", "-c", steps.write_command(str(tmp_path / "s"), ME, GROUP, "400")],
+        ["sh", "-c", steps.write_command(SecretFile(str(tmp_path / "s"), SecretStr(""), ME, GROUP))],
         input=f"{encoded}\n.\n",
         env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
         text=True,
@@ -151,13 +154,13 @@ def test_no_process_has_the_secret_among_its_arguments(tmp_path: Path) -> None:
 
 def installs(found: list[str], **contents: str) -> Any:
     """What changes a fake host that has these secrets."""
-    files = {name: SecretStr(content) for name, content in contents.items()}
+    files = [SecretFile(f"/etc/rayrack/secrets/{name}", SecretStr(content)) for name, content in contents.items()]
     return changes(steps.install, {"sha256sum": found}, files=files)
 
 
 def shown(name: str, content: str, mode: str = "400") -> str:
-    owner, mode, digest = facts.line_of(SecretStr(content), "root", "root", mode).split()
-    return f"{owner} {mode} {digest} - /etc/rayrack/secrets/{name}"
+    path = f"/etc/rayrack/secrets/{name}"
+    return f"{facts.line_of(SecretFile(path, SecretStr(content), mode=mode))} - {path}"
 
 
 def test_only_what_differs_is_written_and_files_that_nobody_declares_are_left_alone() -> None:
@@ -183,8 +186,11 @@ def test_a_file_that_cannot_be_written_fails_with_one_line(tmp_path: Path) -> No
 def test_a_digest_that_pyinfra_shows_says_nothing_to_who_does_not_have_this_run_s_salt() -> None:
     """Somebody with the output could else try passwords until one fits."""
     code = (
-        "from roles.secrets import facts; from pydantic import SecretStr as S; print(facts.line_of(S('a'),'u','g','1'))"
+        "from pydantic import SecretStr; from roles.secrets import facts, secret_file; "
+        "print(facts.line_of(secret_file.SecretFile('/p', SecretStr('a'))))"
     )
-    runs = {subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout for _ in "ab"}
+    runs = {
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True).stdout for _ in "ab"
+    }
     assert len(runs) == 2
     assert facts.salt()[0] not in facts.SecretFiles().command(["/p"])

@@ -101,6 +101,15 @@ def kinds(host: HostInputs, found: HostFound | None) -> dict[Part, str]:
     return {part: change.kind for part, change in told(host, found).items() if change.kind != "unchanged"}
 
 
+def test_keys_and_certificates_are_told_by_their_names_and_interrupt_nothing() -> None:
+    map_file, key_file = "/etc/rayrack/gateway/keys/declared.map", "/etc/rayrack/gateway/tls.pem.key"
+    host = replace(HEAD, secrets={map_file: "root:g 640 new", key_file: "root:g 640 same"})
+    before = replace(deployed(host), secrets={map_file: "root:g 640 old", key_file: "root:g 640 same"})
+    assert told(host, before)["keys"] == HostChange("gpu-01", "keys", "write", (map_file,), seconds=0.0)
+    assert told(host, replace(before, secrets=host.secrets))["keys"].kind == "unchanged"
+    assert told(host, deployed(host))["keys"].inputs == (map_file, key_file)
+
+
 @pytest.mark.parametrize("host", [HEAD, WORKER], ids=["head", "worker"])
 def test_a_host_that_has_it_all_already_is_unchanged_in_every_part(host: HostInputs) -> None:
     parts = {"files", "programs", "runtime", "node"} | ({"gateway"} if host is HEAD else set())

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pydantic import SecretStr
 
 from roles.errors import InputError
@@ -21,6 +21,7 @@ from roles.errors import InputError
 SOON = timedelta(days=14)
 # OpenSSL's default security level on Debian 12 and 13 takes no shorter ones into a server.
 RSA_MIN_BITS = 2048
+CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def check(
     names = names_of(first)
     if not names:
         raise InputError(f"{chain_at}: names no host (no subject alternative names): clients refuse it")
+    if not _for_servers(first):
+        raise InputError(f"{chain_at}: is not for servers (extended key usage): clients refuse it")
     for place, certificate in enumerate(certificates):
         _valid_now(certificate, f"{chain_at}: certificate {place + 1} ({_subject(certificate)})", now)
     ends = min(certificate.not_valid_after_utc for certificate in certificates)
@@ -130,11 +133,19 @@ def _belongs(key: object, certificate: x509.Certificate, where: str) -> None:
     if isinstance(key, rsa.RSAPrivateKey):
         if key.key_size < RSA_MIN_BITS:
             _refuse_key(where, f"has {key.key_size} bits and needs {RSA_MIN_BITS}")
-    elif not isinstance(key, ec.EllipticCurvePrivateKey):
-        _refuse_key(where, "must be an RSA or an elliptic-curve key, which every client understands")
+    elif not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, CURVES):
+        _refuse_key(where, "must be an RSA key, or one on the curve P-256, P-384 or P-521: clients take no other")
     encoding = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     if key.public_key().public_bytes(*encoding) != certificate.public_key().public_bytes(*encoding):
         _refuse_key(where, f"is not the key of the certificate ({_subject(certificate)})")
+
+
+def _for_servers(certificate: x509.Certificate) -> bool:
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    return ExtendedKeyUsageOID.SERVER_AUTH in usage or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usage
 
 
 def _valid_now(certificate: x509.Certificate, what: str, now: datetime) -> None:

@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pydantic import SecretStr
 
 from roles.errors import InputError
@@ -46,6 +46,7 @@ def issue(
     begins: datetime = NOW - 30 * DAY,
     ends: datetime = NOW + 60 * DAY,
     authority: bool = False,
+    usage: Sequence[x509.ObjectIdentifier] = (),
 ) -> Issued:
     """A certificate signed by ``issuer``, or by itself."""
     key = key or ec.generate_private_key(ec.SECP256R1())
@@ -62,6 +63,8 @@ def issue(
     )
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName([_general(each) for each in names]), critical=False)
+    if usage:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usage), critical=False)
     signer = issuer.key if issuer else key
     digest = None if isinstance(signer, ed25519.Ed25519PrivateKey) else hashes.SHA256()
     return Issued(builder.sign(signer, digest), key)
@@ -130,11 +133,14 @@ def test_an_rsa_key_of_2048_bits_is_taken_and_a_shorter_one_is_not() -> None:
             assert problem(own.pem, own.key_pem()) == "gateway_certificate_key: has 1024 bits and needs 2048"
 
 
-@pytest.mark.parametrize("key", [ed25519.Ed25519PrivateKey.generate(), dsa.generate_private_key(2048)])
+@pytest.mark.parametrize(
+    "key",
+    [ed25519.Ed25519PrivateKey.generate(), dsa.generate_private_key(2048), ec.generate_private_key(ec.SECP256K1())],
+)
 def test_a_kind_of_key_that_not_every_client_understands_is_refused(key: Any) -> None:
     own = issue("a", root(), names=("a",), key=key)
     assert problem(own.pem, own.key_pem()) == (
-        "gateway_certificate_key: must be an RSA or an elliptic-curve key, which every client understands"
+        "gateway_certificate_key: must be an RSA key, or one on the curve P-256, P-384 or P-521: clients take no other"
     )
 
 
@@ -225,6 +231,21 @@ def test_one_without_names_is_refused_as_clients_do() -> None:
     assert problem(own.pem, own.key_pem()) == (
         "gateway_certificate: names no host (no subject alternative names): clients refuse it"
     )
+
+
+@pytest.mark.parametrize(
+    ("usage", "taken"),
+    [
+        ((ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH), True),
+        ((ExtendedKeyUsageOID.CLIENT_AUTH,), False),
+    ],
+)
+def test_one_that_is_for_clients_alone_is_refused(usage: Sequence[x509.ObjectIdentifier], taken: bool) -> None:
+    own = issue("a", root(), names=("a",), usage=usage)
+    if taken:
+        assert check(own.pem, own.key_pem(), wanted=["a"]).warnings == ()
+    else:
+        assert problem(own.pem, own.key_pem()).startswith("gateway_certificate: is not for servers")
 
 
 def test_one_for_other_names_is_a_warning_that_says_which() -> None:

@@ -14,9 +14,18 @@ from roles.secrets.secret_file import SecretFile
 _SALT = secrets.token_hex(32)
 
 
+class _Unshown(str):
+    """pyinfra shows what a fact is called with."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "(the salt of this run)"
+
+
 def salt() -> list[str]:
     """For ``host.get_fact(SecretFiles, ..., _stdin=salt())``."""
-    return [_SALT]
+    return [_Unshown(_SALT)]
 
 
 def line_of(file: SecretFile) -> str:

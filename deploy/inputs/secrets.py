@@ -16,15 +16,16 @@ from deploy.inputs import run
 from deploy.inputs.rack import Rack, RackHost
 from roles import field_errors
 from roles.errors import InputError
+from roles.gateway import facts as gateway_facts
+from roles.gateway import steps as gateway
 from roles.gateway.declared_keys import declared_map, key_list
 from roles.secrets import certificate
 from roles.secrets.certificate import OwnCertificate
 from roles.secrets.secret_file import SecretFile
 from roles.secrets.source import SecretSource
+from roles.setting_types import is_certificate_name
 
 DIRECTORY = "/etc/rayrack/secrets"
-GATEWAY_DIRECTORY = "/etc/rayrack/gateway"
-GATEWAY_GROUP = "rayrack-gateway"
 Taken = ParamSpec("Taken")
 Read = TypeVar("Read")
 
@@ -47,13 +48,11 @@ class Secrets:
 
     def of_gateway(self, name: str) -> tuple[SecretFile, ...]:
         """What the gateway of a host is given: the declared keys, and its certificate if it has one of its own."""
-        contents = {declared_map.PATH: self.declared_map}
+        contents = [(declared_map.PATH, self.declared_map, "640")]
         if own := self.certificates.get(name):
-            contents |= {
-                f"{GATEWAY_DIRECTORY}/tls.pem": SecretStr(own.chain),
-                f"{GATEWAY_DIRECTORY}/tls.pem.key": own.key,
-            }
-        return tuple(SecretFile(path, text, "root", GATEWAY_GROUP, "640") for path, text in contents.items())
+            chain = gateway_facts.CERTIFICATE
+            contents += [(f"{chain}.key", own.key, "640"), (chain, SecretStr(own.chain), "644")]
+        return tuple(SecretFile(path, text, "root", gateway.USER, mode) for path, text, mode in contents)
 
 
 @dataclass
@@ -135,7 +134,7 @@ def _certificate(each: RackHost, sources: Sources, here: Path, now: float) -> Ow
         sources.read(settings.gateway_certificate_key, key_at, here),
         chain_at=chain_at,
         key_at=key_at,
-        wanted=[] if each.name.startswith("@") else [each.name],
+        wanted=settings.gateway_names or ([each.name] if is_certificate_name(each.name) else []),
         now=datetime.fromtimestamp(now, UTC),
     )
 

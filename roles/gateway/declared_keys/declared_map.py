@@ -4,9 +4,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from roles.gateway.config import DIRECTORY
 from roles.gateway.declared_keys.key import NAME_PATTERN, NEVER
 
-PATH = "/etc/rayrack/gateway/keys/declared.map"
+PATH = f"{DIRECTORY}/keys/declared.map"
 
 _LINE = re.compile(
     rf"(?P<digest>[0-9a-f]{{64}}) (?P<name>{NAME_PATTERN})\|(?P<ends>[0-9]+)\|(?P<rate>[0-9]+)"

@@ -2,6 +2,7 @@
 
 import string
 
+import gateway_keys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +35,14 @@ def test_without_keys_the_map_is_empty() -> None:
 def test_whatever_is_declared_each_line_reads_back_as_it_was(declared: list[Entry]) -> None:
     lines = render(declared).splitlines()
     assert [Entry.parse(line) for line in lines] == sorted(declared, key=lambda entry: entry.name)
+
+
+@given(st.lists(entries, unique_by=lambda entry: entry.name))
+def test_the_program_on_the_host_reads_the_same(declared: list[Entry]) -> None:
+    read = gateway_keys.parse(render(declared), "declared.map")
+    assert [
+        Entry(key.digest, key.name, key.expires, key.requests_per_minute, key.models or None) for key in read
+    ] == sorted(declared, key=lambda entry: entry.name)
 
 
 @given(st.permutations([Entry(DIGEST, "b"), Entry(DIGEST, "a"), Entry(DIGEST, "c")]))

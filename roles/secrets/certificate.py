@@ -21,7 +21,7 @@ from roles.errors import InputError
 SOON = timedelta(days=14)
 # OpenSSL's default security level on Debian 12 and 13 takes no shorter ones into a server.
 RSA_MIN_BITS = 2048
-CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+CURVES = (ec.SECP256R1, ec.SECP384R1)
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _belongs(key: object, certificate: x509.Certificate, where: str) -> None:
         if key.key_size < RSA_MIN_BITS:
             _refuse_key(where, f"has {key.key_size} bits and needs {RSA_MIN_BITS}")
     elif not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, CURVES):
-        _refuse_key(where, "must be an RSA key, or one on the curve P-256, P-384 or P-521: clients take no other")
+        _refuse_key(where, "must be an RSA key, or one on the curve P-256 or P-384: clients take no other")
     encoding = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     if key.public_key().public_bytes(*encoding) != certificate.public_key().public_bytes(*encoding):
         _refuse_key(where, f"is not the key of the certificate ({_subject(certificate)})")

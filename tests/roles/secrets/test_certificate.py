@@ -140,7 +140,7 @@ def test_an_rsa_key_of_2048_bits_is_taken_and_a_shorter_one_is_not() -> None:
 def test_a_kind_of_key_that_not_every_client_understands_is_refused(key: Any) -> None:
     own = issue("a", root(), names=("a",), key=key)
     assert problem(own.pem, own.key_pem()) == (
-        "gateway_certificate_key: must be an RSA key, or one on the curve P-256, P-384 or P-521: clients take no other"
+        "gateway_certificate_key: must be an RSA key, or one on the curve P-256 or P-384: clients take no other"
     )
 
 

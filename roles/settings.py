@@ -12,12 +12,14 @@ from roles import setting_rules
 from roles.accelerators import GpuModel
 from roles.field_errors import cross_field, shown
 from roles.nvidia_driver.versions import DriverVersion
+from roles.secrets.source import SecretFrom
 from roles.setting_types import (
     MEMORY_MAX_MIB,
     NOFILE_MAX,
     AbsolutePath,
     AnyPort,
     BindAddress,
+    CertificateName,
     Directory,
     Gib,
     HttpUrl,
@@ -28,6 +30,7 @@ from roles.setting_types import (
     Port,
     ReplicaPorts,
     RepositoryUrl,
+    SecretFiles,
     WorkerPorts,
 )
 
@@ -40,7 +43,7 @@ RAY_SOCKET_SUFFIX = "/session_2026-11-21_18-30-00_123456_1234567/sockets/plasma_
 class Settings(BaseModel):
     """Everything an operator can set for a host. Units stand in the field names or descriptions."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     # the runtime
     runtime: Literal["cuda", "cpu"] = Field("cuda", description="which runtime the host gets: `cuda` or `cpu`")
@@ -93,10 +96,27 @@ class Settings(BaseModel):
     direct_ingress_ports: ReplicaPorts = Field("30000-30999", description="replicas reached by Serve's HAProxy")
 
     # the gateway
+    gateway: bool | None = Field(None, description="this host runs one; null: the head does, workers do not")
     gateway_bind: BindAddress = Field("*", description="address the gateway listens on; `*`: all")
     gateway_port: AnyPort = Field(8000, description="the OpenAI-compatible endpoint")
+    gateway_metrics_port: Port = Field(9102, description="metrics of the gateway, for Prometheus")
+    gateway_names: list[CertificateName] | None = Field(
+        None, description="more names and addresses that clients call this host, for the certificate made on it"
+    )
     gateway_maxconn: int = Field(500, ge=10, le=100_000, description="connections the gateway holds at once")
     gateway_max_body_kib: int = Field(4032, ge=64, le=16_384, description="largest request body in KiB; memory follows")
+
+    # secrets from the operator's side (roles/secrets): {file: PATH}, {environment: NAME} or {command: PROGRAM ...}
+    keys_file: str | None = Field(
+        None, min_length=1, description="path of the list of API keys that the gateways know; null: none is declared"
+    )
+    gateway_certificate: SecretFrom | None = Field(
+        None, description="source of the gateway's own certificate, with its chain (PEM); null: self-signed"
+    )
+    gateway_certificate_key: SecretFrom | None = Field(None, description="source of that certificate's key (PEM)")
+    secrets: SecretFiles | None = Field(
+        None, description="sources of files in `/etc/rayrack/secrets/`, by name; null: files there are put by hand"
+    )
 
     # the host
     limit_nofile: int = Field(1_048_576, ge=4096, le=NOFILE_MAX, description="open files per service")
@@ -234,6 +254,10 @@ class Settings(BaseModel):
     def ray_gpus(self) -> int:
         """GPUs that Ray may place models on: the CPU runtime cannot use them."""
         return self.gpus if self.runtime == "cuda" else 0
+
+    def runs_gateway(self, *, is_head: bool) -> bool:
+        """Whether a host with these settings runs a gateway."""
+        return is_head if self.gateway is None else self.gateway
 
     @model_validator(mode="after")
     def _settings_fit_together(self) -> "Settings":

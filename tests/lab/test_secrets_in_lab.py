@@ -4,14 +4,17 @@ Where each secret may be stands in ALLOWED; anywhere else it is a leak. The sear
 end on the hosts, and in every shape in test_canary_search.py.
 """
 
+import http.client
 import json
 import re
 import secrets
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,8 @@ import yaml
 
 from tests.lab import canary_search
 from tests.lab.canary_search import Canaries, Hit
-from tests.lab.lab import INVENTORY, ROOT, Lab, Result, Tell, run
+from tests.lab.lab import ROOT, Lab, Result, Tell, run
+from tests.roles.secrets.test_certificate import issue
 
 PROGRAM = Path(canary_search.__file__)
 ON_HOST = "/run/canary_search.py"
@@ -45,6 +49,8 @@ ALLOWED: Mapping[str, list[tuple[str, str, str]]] = {
         # The engine of the model whose list entry names it, and what that engine starts.
         ("environ", ".*", r'secrets \{"HF_TOKEN": ?"hub\.token"\}'),
     ],
+    # API keys are on no host: a declared one is where the operator keeps it, a made one with its user.
+    "TLS key": [("file", r"/etc/rayrack/gateway/tls\.pem\.key", "640 root:rayrack-gateway")],
 }
 ALLOWED = {**ALLOWED, "new ray token": ALLOWED["ray token"]}
 
@@ -63,8 +69,14 @@ class Planted:
     lab: Lab
     directory: Path
     canaries: dict[str, str]
+    environ: dict[str, str]
+    """What the operator's shell has: some secrets come from there."""
     began: float = field(default_factory=lambda: time.time() - 1)
     shown: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def inventory(self) -> str:
+        return str(self.directory / "inventory.py")
 
     def feed(self, host: str, command: str, text: str) -> str:
         """Run a command with this on its standard input, which is in no command line."""
@@ -86,14 +98,16 @@ class Planted:
 
     def deploy(self, what: str, *arguments: str, check: bool = True, models: str | None = None) -> Result:
         data = ["--data", models or self.models(), "--data", f"plan_file={self.directory / 'plan.json'}"]
-        result = self.lab.pyinfra("deploy/", "-y", *LOUD, *data, *arguments, check=check, timeout_s=1500)
+        command = ("deploy/", "-y", *LOUD, *data, *arguments)
+        result = self.lab.pyinfra(*command, inventory=self.inventory, env=self.environ, check=check, timeout_s=1500)
         self.shown[what] = result.stdout
         self.shown[f"{what}: plan_file"] = (self.directory / "plan.json").read_text()
         return result
 
     def command(self, what: str, *command: str, check: bool = True) -> str:
         """A command on the operator's machine."""
-        self.shown[what] = run(command, env=self.lab.environment, timeout_s=600, check=check).stdout
+        environ = self.lab.environment | self.environ
+        self.shown[what] = run(command, env=environ, timeout_s=600, check=check).stdout
         return self.shown[what]
 
     def on_head(self, command: str, *, check: bool = True) -> str:
@@ -156,16 +170,54 @@ class Watcher:
 
 @pytest.fixture
 def planted(blank_lab: Lab, tmp_path: Path) -> Planted:
+    return plant(blank_lab, tmp_path)
+
+
+def plant(lab: Lab, directory: Path) -> Planted:
+    """Secrets in every place that a secret can come from: two hosts, and the operator's files, shell and commands."""
+    own, key = certificate_of(lab)
     canaries = {
         "ray token": secrets.token_hex(32),
         # Characters that change when they are URL-encoded.
         "hub token": f"hf_Canary+/={secrets.token_hex(16)}",
+        **{f"key from {kind}": secrets.token_urlsafe(40) for kind in ("file", "environment", "command")},
+        "TLS key": key.splitlines()[1],
     }
-    planted = Planted(blank_lab, tmp_path, canaries)
+    environ = {
+        "RACK_KEY": canaries["key from environment"],
+        "RACK_OTHER": canaries["key from command"],
+        "HUB_TOKEN": canaries["hub token"],
+    }
+    planted = Planted(lab, directory, canaries, environ)
+    for name, text in {"file.key": canaries["key from file"], "key.pem": key, "chain.pem": own}.items():
+        (directory / name).touch(0o600)
+        (directory / name).write_text(text)
+    sources = {"file": "file.key", "environment": "RACK_KEY", "command": "printenv RACK_OTHER"}
+    keys = [{"name": kind, "from": {kind: source}} for kind, source in sources.items()]
+    (directory / "keys.yaml").write_text(json.dumps({"keys": keys}))
+    settings = {
+        "keys_file": f"{directory}/keys.yaml",
+        "secrets": {"hub.token": {"environment": "HUB_TOKEN"}},
+        "gateway_certificate": {"file": f"{directory}/chain.pem"},
+        "gateway_certificate_key": {"command": f"cat {directory}/key.pem"},
+    }
+    Path(planted.inventory).write_text(
+        "import runpy\n"
+        "lab = runpy.run_path('inventories/lab.py')\n"
+        "head, workers = lab['head'], lab['workers']\n"
+        f"rack = (lab['rack'][0], {{**lab['rack'][1], **{settings!r}}})\n"
+    )
     planted.put(HEAD, "ray.token", canaries["ray token"])
-    for host in (HEAD, WORKER):
-        planted.put(host, "hub.token", canaries["hub token"] + "\n")
     return planted
+
+
+def certificate_of(lab: Lab) -> tuple[str, str]:
+    """A certificate of the operator's own for the head, and its key: PEM."""
+    now = datetime.now(UTC)
+    begins, ends = now - timedelta(days=1), now + timedelta(days=90)
+    authority = issue("Own root", authority=True, begins=begins, ends=ends)
+    issued = issue(HEAD, authority, names=(HEAD, lab.address(HEAD)), begins=begins, ends=ends)
+    return issued.pem + authority.pem, issued.key_pem()
 
 
 def deployed_and_used(planted: Planted, tell: Tell) -> None:
@@ -176,8 +228,8 @@ def deployed_and_used(planted: Planted, tell: Tell) -> None:
     planted.deploy("second deploy")
     planted.deploy("dry", "--dry")
     plan = ("--data", planted.models(), "-vvv", "--diff")
-    planted.command("plan", sys.executable, "-m", "deploy.inputs.make_plan", INVENTORY, *plan)
-    planted.command("verify", "tests/hosts/verify.sh", INVENTORY, check=False)
+    planted.command("plan", sys.executable, "-m", "deploy.inputs.make_plan", planted.inventory, *plan)
+    planted.command("verify", "tests/hosts/verify.sh", planted.inventory, check=False)
     tell("units by hand, REST")
     for verb in ("reload", "restart", "status", "stop", "start"):
         planted.on_head(f"systemctl {verb} rayrack-model@tiny-a 2>&1", check=False)
@@ -187,6 +239,28 @@ def deployed_and_used(planted: Planted, tell: Tell) -> None:
     assert "Unauthorized" in planted.on_head(f"{REST}; {REST} -H 'Authorization: Bearer wrong'")
     # Whoever has Ray's token sees what Serve was told: names of secrets, no values.
     assert '"HF_TOKEN' in planted.on_head(WITH_TOKEN).replace("\\", "")
+
+
+def asked_with_keys(planted: Planted, tell: Tell) -> None:
+    """A key is made, shown to whoever made it, used, listed and revoked; declared ones are used."""
+    tell("keys")
+    made = planted.feed(HEAD, "/opt/rayrack/bin/api_keys make someone --expires-in 1d", "").strip()
+    planted.canaries["made key"] = made
+    keys = [text for name, text in planted.canaries.items() if "key from" in name] + [made, f"wrong-{made}"]
+    assert [answer(planted, key) for key in keys] == [200, 200, 200, 200, 401]
+    planted.on_head("/opt/rayrack/bin/api_keys list 2>&1; /opt/rayrack/bin/api_keys check 2>&1")
+    planted.on_head("/opt/rayrack/bin/api_keys revoke someone 2>&1")
+    assert answer(planted, made) == 401
+
+
+def answer(planted: Planted, key: str) -> int:
+    """The status of a question about the models, asked over TLS with this key."""
+    context = ssl.create_default_context(cadata=(planted.directory / "chain.pem").read_text())
+    connection = http.client.HTTPSConnection(planted.lab.address(HEAD), 8000, context=context, timeout=30)
+    connection.request("GET", f"/v1/models?key={key}", headers={"Authorization": f"Bearer {key}"})
+    status = connection.getresponse().status
+    connection.close()
+    return status
 
 
 def rotated(planted: Planted, tell: Tell) -> None:
@@ -207,7 +281,6 @@ def failed(planted: Planted, tell: Tell) -> None:
     tell("starts that fail")
     changes: dict[str, dict[str, object]] = {
         "engine fails": {"quantization": "awq", "start_timeout_s": 60},
-        "no such model": {"model_source": "/srv/models/none"},
         "no such secret": {"secrets": {"HF_TOKEN": "hub.token", "OTHER": "missing.token"}},
     }
     for what, change in changes.items():
@@ -240,6 +313,7 @@ def test_no_secret_leaves_its_places(planted: Planted, tell: Tell) -> None:
     watcher = Watcher(planted.canaries)
     try:
         deployed_and_used(planted, tell)
+        asked_with_keys(planted, tell)
         rotated(planted, tell)
         leaks = planted.leaks()
         failed(planted, tell)

@@ -13,7 +13,7 @@ from roles.gateway.config import DIRECTORY
 
 CERTIFICATE = f"{DIRECTORY}/tls.pem"
 # The certificates of a text, whatever stands around them and however their lines are broken.
-_CHAIN = "sed -n '/BEGIN CERT/,/END CERT/p' | tr -d '[:space:]' | sha256sum"
+_CHAIN = "chain() { sed -n '/BEGIN CERT/,/END CERT/p' | tr -d '[:space:]' | sha256sum; }"
 
 
 class GatewayState(FactBase[State]):
@@ -98,8 +98,8 @@ def _certificate_differs(health_url: str) -> str:
     """Told only when the gateway shows one."""
     show = f"timeout 5 openssl s_client -connect {urlsplit(health_url).netloc} -showcerts </dev/null 2>/dev/null"
     return (
-        f"shown=$({show} | {_CHAIN}); none=$({_CHAIN} </dev/null); "
-        f'[ "$shown" = "$none" ] || [ "$shown" = "$({_CHAIN} 2>/dev/null <{CERTIFICATE})" ] '
+        f"{_CHAIN}; shown=$({show} | chain); "
+        f'[ "$shown" = "$(chain </dev/null)" ] || [ "$shown" = "$(cat {CERTIFICATE} 2>/dev/null | chain)" ] '
         "|| echo CertificateDiffers=yes"
     )
 

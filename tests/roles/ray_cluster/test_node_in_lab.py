@@ -7,6 +7,7 @@ import pytest
 
 from tests.conftest import DeployedRack
 from tests.lab.lab import wait_until
+from tests.roles.exposure import THRESHOLD
 
 HEAD, WORKER = "rayrack-head.service", "rayrack-worker.service"
 BACK_S = 240
@@ -78,7 +79,54 @@ def test_everything_of_ray_runs_as_the_service_user(nodes: Nodes) -> None:
 
 def test_ray_s_directory_stays_closed_to_others(nodes: Nodes) -> None:
     for host in (nodes.head, nodes.worker):
-        assert nodes.lab.read(host, "stat -c '%a %U' /tmp/ray") == "700 rayrack"
+        assert nodes.lab.read(host, "stat -c '%a %U %G' /tmp/ray") == "770 root rayrack"
+
+
+def test_ray_s_directory_is_not_open_for_a_moment_while_workers_start(nodes: Nodes) -> None:
+    # Each start of a worker gives the directory mode 0777, or tries to.
+    watched = (
+        "import os, time; end = time.time() + 40; seen = set()\n"
+        "while time.time() < end: seen.add(oct(os.stat('/tmp/ray').st_mode & 0o7777)); time.sleep(0.0005)\n"
+        "print(*seen)"
+    )
+    nodes.on_worker(f"systemctl restart --no-block {WORKER}")
+    assert nodes.on_worker(f'python3 -c "{watched}"').strip() == "0o770"
+    nodes.wait_until_whole()
+
+
+def test_ray_s_directory_and_the_admin_socket_of_serve_s_haproxy_are_closed_to_other_users(nodes: Nodes) -> None:
+    socket = nodes.lab.read(nodes.head, "find /run/rayrack/haproxy -type s -name admin.sock")
+    for path in ("/tmp/ray", "/run/rayrack/haproxy", socket):
+        denied = nodes.lab.ssh(nodes.head, f"su -s /bin/sh nobody -c 'ls {path}' 2>&1", check=False)
+        assert (denied.returncode != 0, "Permission denied" in denied.stdout) == (True, True)
+
+
+def test_systemd_measures_the_sandboxes_of_the_running_units(nodes: Nodes) -> None:
+    for host, unit in ((nodes.head, HEAD), (nodes.worker, WORKER), (nodes.head, "rayrack-model@tiny-a.service")):
+        measured = nodes.lab.ssh(host, f"systemd-analyze security --threshold={THRESHOLD} {unit}", check=False)
+        assert measured.returncode == 0, measured.stdout
+
+
+def test_an_engine_may_write_to_rayrack_s_directories_and_nowhere_else(nodes: Nodes) -> None:
+    # As a process of the node's: in its mount namespace, as its user. Root would have rights of its own.
+    def refused(path: str) -> bool:
+        inside = (
+            f"nsenter -t $(pgrep -x raylet) -m -- setpriv --reuid rayrack --regid rayrack --clear-groups touch {path}/x"
+        )
+        return nodes.lab.ssh(nodes.worker, f"{inside} && rm -f {path}/x", check=False).returncode != 0
+
+    for path in ("/tmp", "/tmp/ray", "/dev/shm", "/var/lib/rayrack/models", "/var/cache/rayrack", "/run/rayrack"):
+        assert not refused(path), path
+    nodes.on_worker("install -d -m 0777 /opt/open-to-all")
+    try:
+        assert refused("/opt/open-to-all")
+    finally:
+        nodes.on_worker("rm -rf /opt/open-to-all")
+
+
+def test_a_node_sees_the_processes_of_no_other_user(nodes: Nodes) -> None:
+    inside = "nsenter -t $(pgrep -x raylet) -m -- setpriv --reuid rayrack --regid rayrack --clear-groups ls -d /proc/1"
+    assert nodes.lab.ssh(nodes.worker, inside, check=False).returncode != 0
 
 
 def test_a_node_runs_with_what_the_deploy_has_put_there(nodes: Nodes) -> None:

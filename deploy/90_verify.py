@@ -1,7 +1,13 @@
-"""Wait until every model has answered; end with all failures together."""
+"""Wait until every model has answered and clients can reach it; end with all failures together."""
 
 from deploy.inputs import run
 from roles.verification import steps as verification
 
-if run.this_host().is_head:
-    verification.wait_until_served(models=run.rack().models, gateway_url=run.gateway_url())
+this = run.this_host()
+if this.is_head:
+    verification.wait_until_ready(models=run.rack().models)
+# A gateway lists a model once it is up.
+if run.has_gateway(this):
+    verification.wait_until_listed(
+        models=run.rack().models, gateway_url=run.gateway_url(this), first_key=run.first_key(this)
+    )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from tests.lab.entrance import Entrance, open_gateway
 from tests.lab.lab import DEFAULT_DIRECTORY, INVENTORY, Lab, Tell
 
 if TYPE_CHECKING:
@@ -58,13 +59,16 @@ class DeployedRack:
     @property
     def base_url(self) -> str:
         """Where the API of route prefix /v1 is."""
-        return f"http://{self.lab.address(self.head)}:8000/v1"
+        return f"{self.entrance.url}/v1"
+
+    @property
+    def entrance(self) -> Entrance:
+        """The gateway, with a key to it that is made once."""
+        return open_gateway(self.lab, self.head)
 
     def client(self, base_url: str | None = None) -> openai.OpenAI:
         """The official client, without retries: a test sees the first answer."""
-        import openai
-
-        return openai.OpenAI(base_url=base_url or self.base_url, api_key="none", max_retries=0, timeout=120)
+        return self.entrance.client(base_url)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -133,6 +137,8 @@ def blank_lab(lab: Lab, tell: Tell, request: pytest.FixtureRequest) -> Iterator[
 def rack(lab: Lab, tell: Tell) -> DeployedRack:
     """Two hosts, deployed by the command an operator types."""
     lab.deploy_and_tell(tell)
+    # A lab that was kept may have another key and certificate by now.
+    open_gateway(lab, again=True)
     return DeployedRack(lab)
 
 

@@ -31,6 +31,7 @@ from roles.ray_cluster.node import NodeConfig
 from roles.serving_runtime.lock import Lock, lock_for
 from roles.setting_types import is_certificate_name
 from roles.storage import weights
+from roles.verification import first_key as verification_key
 
 
 class StopRunError(PyinfraError):
@@ -293,9 +294,11 @@ def gateway_config(each: RackHost) -> GatewayConfig:
 
 
 def gateway_names(each: RackHost) -> list[str]:
-    """What clients may call a host: as the inventory does, as Ray does, as this run reached it, and `gateway_names`."""
+    """What clients may call a host: as the inventory does, as Ray does, as this run reached it, the address its gateway
+    is bound to, and `gateway_names`."""
     reached = state.inventory.get_host(each.name).get_fact(ReachedAddress, _sudo=False)
-    names = [each.name, node_ip(each.name), reached, *(each.settings.gateway_names or ())]
+    bound = {each.settings.gateway_bind} - preflight.ANY_ADDRESS
+    names = [each.name, node_ip(each.name), reached, *bound, *(each.settings.gateway_names or ())]
     return sorted({name for name in names if is_certificate_name(name)})
 
 
@@ -306,6 +309,18 @@ def gateway_models() -> tuple[GatewayModel, ...]:
     )
 
 
-def gateway_url() -> str:
-    """Where the head reaches its own gateway."""
-    return Gateway.of(gateway_models(), gateway_config(rack().head)).health_url.removesuffix("/healthz")
+def gateway_url(each: RackHost) -> str:
+    """Where a host reaches its own gateway."""
+    return Gateway.of(gateway_models(), gateway_config(each)).health_url.removesuffix("/healthz")
+
+
+def first_key(each: RackHost) -> Sequence[str]:
+    """What to tell an operator who has no API key yet for the gateway of this host."""
+    data = state.inventory.get_host(each.name).data
+    called = "localhost" if each.name == "@local" else str(data.get("ssh_hostname") or each.name)
+    if each.settings.gateway_bind not in preflight.ANY_ADDRESS:
+        called = each.settings.gateway_bind
+    elif called not in (*gateway_names(each), "localhost"):  # an alias of SSH's, which no client knows
+        called = node_ip(each.name)
+    address = f"[{called}]" if ":" in called else called
+    return verification_key.lines(each.name, data.dict(), f"https://{address}:{each.settings.gateway_port}")

@@ -1,33 +1,38 @@
-"""What the last step of a run asks of the head."""
+"""What the last step of a run asks of a host with a gateway."""
 
 import json
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from pyinfra.api.facts import FactBase
 
+from roles import host_programs
 
-class ListedModels(FactBase[set[tuple[str, str]]]):
-    """Every model that the gateway at ``base_url`` lists, as route prefix and model id: those whose replicas answer."""
+CHECK_GATEWAY = f"{host_programs.BIN}/check_gateway"
 
-    def command(self, base_url: str, prefixes: Sequence[str]) -> str:
-        asks = (
-            f"echo {shlex.quote(prefix)}; "
-            f"curl -gs --noproxy '*' --max-time 5 {shlex.quote(f'{base_url}{prefix}/models')} || true; echo"
-            for prefix in prefixes
-        )
-        return "; ".join(asks) or "true"
+
+@dataclass(frozen=True)
+class GatewayView:
+    """What clients see: the models, as route prefix and model id, and how many keys there are to see them with."""
+
+    listed: frozenset[tuple[str, str]] = field(default_factory=frozenset)
+    keys: int = 0
+    problem: str = ""
+    """Why the gateway could not be asked."""
+
+
+class SeenByClients(FactBase[GatewayView]):
+    """What the gateway at ``url`` lists, asked over TLS with a key that the host makes and takes back for it."""
+
+    def command(self, url: str, prefixes: Sequence[str]) -> str:
+        return shlex.join([CHECK_GATEWAY, "look", url, *prefixes])
 
     @staticmethod
-    def default() -> set[tuple[str, str]]:
-        return set()
+    def default() -> GatewayView:
+        return GatewayView()
 
-    def process(self, output: Iterable[str]) -> set[tuple[str, str]]:
-        listed: set[tuple[str, str]] = set()
-        prefix = ""
-        for line in output:
-            if line.startswith("/"):
-                prefix = line
-            elif line.startswith("{"):
-                listed |= {(prefix, model["id"]) for model in json.loads(line).get("data", [])}
-        return listed
+    def process(self, output: Iterable[str]) -> GatewayView:
+        found = json.loads("".join(output))
+        listed = {(prefix, model_id) for prefix, ids in found["listed"].items() for model_id in ids}
+        return GatewayView(frozenset(listed), found["keys"], found["problem"])

@@ -11,9 +11,9 @@ import yaml
 
 from roles.model_serving.model import Model
 from tests.bench.deploys import DEPLOY_LIMIT_S, DeployError, deploy_command
+from tests.bench.gateway import gateway_endpoint
 from tests.bench.load import Answer, Endpoint, steady_load
 from tests.bench.measures import longest_gap_s
-from tests.hosts.questions import node_ip
 from tests.hosts.reach import CheckedRack
 
 ADDED_MODEL_ID = "added-by-the-bench"
@@ -99,12 +99,9 @@ def measure(checked: CheckedRack, inventory: str, model: Model, tell: Callable[[
     settings = checked.head.rack_host.settings
     if settings.models_file is None:
         raise DeployError(f"{inventory} sets no models_file to add a model to")
-    endpoint = Endpoint(
-        node_ip(checked.head), settings.gateway_port, f"{model.route_prefix}/completions", model.model_id
-    )
-    tell(f"steady load on {model.model_id} for {QUIET_S:.0f} s, nothing else going on")
-    quiet = asyncio.run(steady_load(endpoint, concurrency=CONCURRENCY, seconds=QUIET_S, pause_s=PAUSE_S))
-    with tempfile.TemporaryDirectory() as directory:
+    with gateway_endpoint(checked, model) as endpoint, tempfile.TemporaryDirectory() as directory:
+        tell(f"steady load on {model.model_id} for {QUIET_S:.0f} s, nothing else going on")
+        quiet = asyncio.run(steady_load(endpoint, concurrency=CONCURRENCY, seconds=QUIET_S, pause_s=PAUSE_S))
         longer_list = Path(directory) / "models.yaml"
         longer_list.write_text(list_with_one_more(Path(settings.models_file).read_text(), model.model_id))
         answers, add_s, remove_s = asyncio.run(under_load(endpoint, inventory, longer_list, tell))

@@ -6,15 +6,19 @@ part of the time itself and make both sides look alike.
 
 import asyncio
 import json
+import ssl
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 REQUEST_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One URL and the JSON body that is posted to it again and again. ``tokens``: what every answer must count."""
+    """One URL and the JSON body that is posted to it again and again. ``tokens``: what every answer must count.
+
+    With a ``key``, it is asked over TLS, and every answer must come with the certificate in ``trusted`` (PEM).
+    """
 
     host: str
     port: int
@@ -22,6 +26,13 @@ class Endpoint:
     model: str
     prompt: str = "Name a few things"
     tokens: int = 16
+    key: str = field(default="", repr=False)
+    trusted: str = field(default="", repr=False)
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """One for all connections of a load, as a client library keeps one."""
+        return ssl.create_default_context(cadata=self.trusted) if self.key else None
 
     @property
     def body(self) -> bytes:
@@ -33,9 +44,11 @@ class Endpoint:
         body = self.body
         head = (
             f"POST {self.path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         )
-        return head.encode() + body
+        if self.key:
+            head += f"Authorization: Bearer {self.key}\r\n"
+        return head.encode() + b"\r\n" + body
 
 
 @dataclass(frozen=True)
@@ -58,8 +71,9 @@ class BadAnswerError(Exception):
 class Connection:
     """A kept-alive connection, opened when it is needed and after every failure."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, tls: ssl.SSLContext | None) -> None:
         self._endpoint = endpoint
+        self._tls = tls
         self._request = endpoint.request
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
@@ -83,7 +97,7 @@ class Connection:
         if self._streams and self._streams[0].at_eof():
             self.close()
         if not self._streams:
-            self._streams = await asyncio.open_connection(self._endpoint.host, self._endpoint.port)
+            self._streams = await asyncio.open_connection(self._endpoint.host, self._endpoint.port, ssl=self._tls)
         reader, writer = self._streams
         writer.write(self._request)
         status, headers, body = await _read_answer(reader)
@@ -138,9 +152,10 @@ async def steady_load(
     end = time.monotonic() + seconds if seconds is not None else float("inf")
     stop = until or asyncio.Event()
     answers: list[Answer] = []
+    tls = endpoint.tls
 
     async def worker() -> None:
-        connection = Connection(endpoint)
+        connection = Connection(endpoint, tls)
         while time.monotonic() < end and not stop.is_set():
             answer = await connection.ask()
             answers.append(answer)

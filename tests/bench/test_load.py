@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import ssl
+import subprocess
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -27,12 +30,14 @@ class Server:
         self.handler = handler
         self.connections = 0
         self.requests: list[dict[str, object]] = []
+        self.heads: list[bytes] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
+                self.heads.append(head)
                 length = next(
                     int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length")
                 )
@@ -69,6 +74,34 @@ def test_each_worker_keeps_its_connection() -> None:
     server, answers = answers_of(well, concurrency=4)
     assert server.connections == 4
     assert len(answers) > 8
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A self-signed certificate for loopback, with its key behind it."""
+    file = tmp_path / "tls.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -subj /CN=x -days 2"
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{file}.key", "-out", str(file)]
+    subprocess.run([*command.split(), *names], capture_output=True, check=True)
+    return file
+
+
+def test_with_a_key_each_worker_keeps_a_tls_connection_and_sends_the_key(certificate: Path) -> None:
+    async def run(trusted: str) -> tuple[Server, list[Answer]]:
+        server, tls = Server(well), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate, f"{certificate}.key")
+        listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=tls)
+        port = listening.sockets[0].getsockname()[1]
+        endpoint = Endpoint("127.0.0.1", port, "/v1/completions", "tiny-a", key="rr-secret", trusted=trusted)
+        answers = await steady_load(endpoint, concurrency=2, seconds=0.3, pause_s=0.01)
+        listening.close()
+        assert "rr-secret" not in repr(endpoint)
+        return server, answers
+
+    server, answers = asyncio.run(run(certificate.read_text()))
+    assert all(answer.good for answer in answers), answers[0].problem
+    assert server.connections == 2
+    assert all(b"\r\nAuthorization: Bearer rr-secret\r\n" in head for head in server.heads)
 
 
 def test_a_chunked_answer_is_read_to_its_end() -> None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from roles.model_serving.model import Model
+from tests.bench.gateway import gateway_endpoint
 from tests.bench.load import Answer, Connection, Endpoint, steady_load
 from tests.bench.measures import Block, block, median_of_ratios, percentile
 from tests.bench.plain_vllm import PORT, expect_alive, plain_server, replica_of
-from tests.hosts.questions import node_ip
 from tests.hosts.reach import CheckedRack
 
 START_LIMIT_S = 300
@@ -80,7 +80,7 @@ async def wait_until_it_answers(
         TimeoutError: with the last problem, after ``limit_s`` seconds.
         Exception: what ``check`` raises, which is asked after each answer that is not good.
     """
-    connection = Connection(endpoint)
+    connection = Connection(endpoint, endpoint.tls)
     began = time.monotonic()
     while not (answer := await connection.ask()).good:
         check()
@@ -97,13 +97,11 @@ async def wait_until_it_answers(
 def measure(checked: CheckedRack, model: Model, rounds: int, seconds: float, tell: Callable[[str], None]) -> Throughput:
     """Blocks of ``seconds`` on either side, interleaved, the first side of a round changing from round to round."""
     replica = replica_of(checked, model)
-    gateway_port = checked.head.rack_host.settings.gateway_port
-    ours = Endpoint(node_ip(checked.head), gateway_port, f"{model.route_prefix}/completions", model.model_id)
     plain = Endpoint(replica.address, PORT, "/v1/completions", model.model_id)
-    blocks: dict[tuple[int, Endpoint], list[Block]] = {
-        (number, side): [] for number in CONCURRENCIES for side in (ours, plain)
-    }
-    with plain_server(replica, model):
+    with gateway_endpoint(checked, model) as ours, plain_server(replica, model):
+        blocks: dict[tuple[int, Endpoint], list[Block]] = {
+            (number, side): [] for number in CONCURRENCIES for side in (ours, plain)
+        }
         asyncio.run(wait_until_it_answers(plain, START_LIMIT_S, tell, lambda: expect_alive(replica)))
         for side in (ours, plain):
             _load(side, max(CONCURRENCIES), WARM_UP_S)

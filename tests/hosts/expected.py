@@ -9,6 +9,7 @@ from roles.model_serving.model import Model
 from roles.storage import ray_disk
 
 UNITS = "/etc/systemd/system"
+GATEWAY = "/etc/rayrack/gateway"
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,33 @@ def _directory(path: str, mode: str, owner: str) -> ExpectedPath:
     return ExpectedPath(path, mode, owner, "directory")
 
 
+def has_gateway(host: RackHost) -> bool:
+    """Whether clients come in on this host: the head, unless ``gateway`` says otherwise."""
+    return host.settings.runs_gateway(is_head=host.is_head)
+
+
 def units_of(host: RackHost, models: Sequence[Model]) -> tuple[str, ...]:
     """The units that must be enabled and active on a host."""
+    gateway = ("rayrack-gateway.service",) if has_gateway(host) else ()
     if not host.is_head:
-        return ("rayrack.target", "rayrack-worker.service")
+        return ("rayrack.target", "rayrack-worker.service", *gateway)
     return (
         "rayrack.target",
         "rayrack-head.service",
-        "rayrack-gateway.service",
+        *gateway,
         *(f"rayrack-model@{model.slug}.service" for model in models),
+    )
+
+
+def _gateway_paths() -> tuple[ExpectedPath, ...]:
+    """The gateway's user may read what it serves with, and nobody else on the host may."""
+    return (
+        ExpectedPath(f"{UNITS}/rayrack-gateway.service", "644", "root:root"),
+        _directory(GATEWAY, "750", "root:rayrack-gateway"),
+        ExpectedPath(f"{GATEWAY}/haproxy.cfg", "640", "root:rayrack-gateway"),
+        _directory(f"{GATEWAY}/keys", "750", "root:rayrack-gateway"),
+        *(ExpectedPath(f"{GATEWAY}/keys/{name}.map", "640", "root:rayrack-gateway") for name in ("declared", "made")),
+        _directory("/run/rayrack-gateway", "700", "rayrack-gateway:rayrack-gateway"),
     )
 
 
@@ -72,15 +91,14 @@ def paths_of(host: RackHost, models: Sequence[Model]) -> tuple[ExpectedPath, ...
         )
     if gpu_gate.applies(host.settings):
         common += (ExpectedPath("/etc/cron.d/rayrack-gpu-health", "644", "root:root"),)
+    if has_gateway(host):
+        common += _gateway_paths()
     if not host.is_head:
         return (*common, ExpectedPath(f"{UNITS}/rayrack-worker.service", "644", "root:root"))
     return (
         *common,
         ExpectedPath(f"{UNITS}/rayrack-head.service", "644", "root:root"),
         ExpectedPath(f"{UNITS}/rayrack-model@.service", "644", "root:root"),
-        ExpectedPath(f"{UNITS}/rayrack-gateway.service", "644", "root:root"),
-        _directory("/etc/rayrack/gateway", "750", "root:rayrack"),
-        ExpectedPath("/etc/rayrack/gateway/haproxy.cfg", "640", "root:rayrack"),
         _directory("/etc/rayrack/models", "755", "root:root"),
         ExpectedPath("/etc/rayrack/start-order", "640", "root:rayrack"),
         *(ExpectedPath(f"/etc/rayrack/models/{model.slug}.env", "640", "root:rayrack") for model in models),

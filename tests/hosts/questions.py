@@ -3,11 +3,14 @@
 import json
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from tests.hosts.reach import CheckedHost, expect
 
 TOKEN_FILE = "/etc/rayrack/secrets/ray.token"
+CERTIFICATE = "/etc/rayrack/gateway/tls.pem"
+OURS = "self-signed by the deploy"
+API_KEYS = "/opt/rayrack/bin/api_keys"
 # A model that has not been asked for a while may take some seconds; a dead one must not hold the checks up for long.
 LIMIT_S = 60
 
@@ -48,9 +51,28 @@ def node_ip(host: CheckedHost) -> str:
     return str(json.loads(line.partition("=")[2].strip("'")))
 
 
-def gateway_url(head: CheckedHost, path: str) -> str:
-    """A URL of the gateway, as seen from the head."""
-    settings = head.rack_host.settings
-    address = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.gateway_bind, settings.gateway_bind)
+def gateway_address(host: CheckedHost) -> str:
+    """Where a host reaches its own gateway."""
+    bind = host.rack_host.settings.gateway_bind
+    return {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind, bind)
+
+
+def gateway_url(host: CheckedHost) -> str:
+    """The same as a URL, without a path."""
+    address = gateway_address(host)
     bracketed = f"[{address}]" if ":" in address else address
-    return f"http://{bracketed}:{settings.gateway_port}{path}"
+    return f"https://{bracketed}:{host.rack_host.settings.gateway_port}"
+
+
+@cache
+def certificate_is_ours(host: CheckedHost) -> bool:
+    """Whether the gateway's certificate is one that a deploy made on the host, self-signed, and not an operator's."""
+    return OURS in host.run("openssl x509 -in %s -noout -issuer", CERTIFICATE).stdout
+
+
+def ask_gateway(
+    host: CheckedHost, path: str, *, key: Literal["made", "wrong"] | None = "made", body: object = None
+) -> Answer:
+    """One request to the host's own gateway, as programs/ask_gateway.py makes it."""
+    wanted = {"url": gateway_url(host), "path": path, "timeout_s": LIMIT_S, "key": key, "body": body}
+    return Answer(**host.run_program("ask_gateway", json.dumps(wanted)))

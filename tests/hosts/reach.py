@@ -44,6 +44,8 @@ class CheckedHost:
     rack_host: RackHost
     remote: testinfra.host.Host
     inventory: str
+    address: str
+    """What ssh is told to connect to."""
 
     def __str__(self) -> str:
         return self.rack_host.name
@@ -115,7 +117,12 @@ def open_rack(path: str, data: Iterable[str], environ: Mapping[str, str]) -> Ite
     with tempfile.TemporaryDirectory(prefix="rayrack-", dir="/tmp") as directory:
         sockets = [Path(directory) / str(number) for number in range(len(read.rack.hosts))]
         hosts = [
-            CheckedHost(host, remote_of(host.name, read.data[host.name], socket), path)
+            CheckedHost(
+                host,
+                remote_of(host.name, read.data[host.name], socket),
+                path,
+                address_of(host.name, read.data[host.name]),
+            )
             for host, socket in zip(read.rack.hosts, sockets, strict=True)
         ]
         try:
@@ -137,7 +144,14 @@ def remote_of(name: str, data: Mapping[str, Any], socket: Path) -> testinfra.hos
         return testinfra.host.Host.get_host("local://")
     if name.startswith("@") and not name.startswith("@ssh/"):
         raise InputError(f"{name}: the checks reach hosts over SSH or @local only")
-    return testinfra.host.Host(ssh_backend(str(data.get("ssh_hostname") or name), data, socket))
+    return testinfra.host.Host(ssh_backend(address_of(name, data), data, socket))
+
+
+def address_of(name: str, data: Mapping[str, Any]) -> str:
+    """The address of a host of the inventory, or the name that ssh knows it by."""
+    if name == "@local":
+        return "localhost"
+    return str(data.get("ssh_hostname") or name)
 
 
 def ssh_backend(address: str, data: Mapping[str, Any], socket: Path) -> SshBackend:

@@ -3,7 +3,7 @@
 from functools import cache
 
 from roles.model_serving.model import Model
-from tests.hosts.expected import ExpectedPath, paths_of
+from tests.hosts.expected import GATEWAY, ExpectedPath, paths_of
 from tests.hosts.reach import CheckedHost, expect
 
 
@@ -31,6 +31,19 @@ def test_secrets_are_readable_by_root_alone(host: CheckedHost) -> None:
         not loose,
         f"{host}: not only root can read {', '.join(loose)}",
         f"on {host}: chown root:root {' '.join(loose)}; chmod 400 {' '.join(loose)}",
+    )
+
+
+def test_tls_key_is_readable_by_root_and_the_gateway_alone(gateway_host: CheckedHost) -> None:
+    # An operator's own may have come by other ways than a deploy, so it need not be exactly as a deploy puts it.
+    key, certificate = f"{GATEWAY}/tls.pem.key", f"{GATEWAY}/tls.pem"
+    found = gateway_host.run("stat -Lc '%%U:%%G %%a' %s", key)
+    expect(found.rc == 0, f"{gateway_host}: {key} of {certificate} is missing", gateway_host.deploy_again)
+    owner, mode = found.stdout.split()
+    expect(
+        owner in ("root:root", "root:rayrack-gateway") and int(mode, 8) & 0o027 == 0,
+        f"{gateway_host}: {key} is {owner} {mode}: others than root and the gateway can read or change it",
+        f"on {gateway_host}: chown root:rayrack-gateway {key}; chmod 640 {key}; and take a new key, this one was open",
     )
 
 

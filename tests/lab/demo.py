@@ -1,5 +1,6 @@
 """`make demo`: two blank hosts, the deploy an operator would type, and what answers afterwards. Safe to repeat."""
 
+import json
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ import openai
 from roles.model_serving import model_list
 from roles.model_serving.list_source import Source
 from roles.model_serving.model import Model
+from tests.lab.entrance import Entrance, open_gateway
 from tests.lab.lab import INVENTORY, LAB_SH, ROOT, Lab, LabError, program
 
 MODELS = "inventories/models/lab.yaml"
@@ -105,8 +107,14 @@ def show_answers(models: Sequence[Model], client: openai.OpenAI) -> None:
     print("  [" + ", ".join(f"{number:.3f}" for number in vector[:8]) + ", ...]")
 
 
-def show_what_next(lab: Lab) -> None:
+def show_what_next(lab: Lab, entrance: Entrance) -> None:
     heading("Go on")
+    ask = json.dumps({"model": "tiny-a", "prompt": "Once upon a time", "max_tokens": MAX_TOKENS})
+    print("  ask a model     with the API key `demo`, which was made for this demo and opens nothing else:")
+    print(f"                  curl --noproxy '*' --cacert {entrance.certificate} {entrance.url}/v1/completions \\")
+    print(f"                    -H 'Authorization: Bearer {entrance.key}' \\")
+    print(f"                    -H 'Content-Type: application/json' -d '{ask}'")
+    print("  make a key      tests/lab/lab.sh ssh h1 /opt/rayrack/bin/api_keys make NAME")
     # The inventory finds the default lab by itself.
     where = "" if lab == Lab() else f"LAB_DIR={lab.directory} LAB_NET={lab.net} "
     print("  look            tests/lab/lab.sh ssh h1 systemctl status 'rayrack-*'")
@@ -122,10 +130,11 @@ def main() -> None:
     heading(f"pyinfra {INVENTORY} deploy/ -y")
     live([program("pyinfra"), INVENTORY, "deploy/", "-y"], lab)
     models = model_list.load(Source("file", str(ROOT / MODELS)))
-    client = openai.OpenAI(base_url=f"http://{lab.address('h1')}:8000/v1", api_key="none", timeout=60)
+    entrance = open_gateway(lab, key_name="demo", again=True)
+    client = entrance.client(timeout_s=60)
     show_rack(lab, models, client)
     show_answers(models, client)
-    show_what_next(lab)
+    show_what_next(lab, entrance)
 
 
 if __name__ == "__main__":

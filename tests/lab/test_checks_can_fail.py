@@ -35,6 +35,23 @@ def breakage(what: str, host: str, broken_by: str, repaired_by: str, *red: str) 
 
 
 STRAY = "/tmp/rayrack-stray.pid"
+GATEWAY = "/etc/rayrack/gateway"
+SLUGS = ("tiny-a", "tiny-b", "tiny-embed")
+RELOAD = "systemctl reload rayrack-gateway; sleep 2"
+SELF_SIGNED = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -subj /CN=other"
+NEW_PAIR = f"cp -p {GATEWAY}/tls.pem* /root/ && {SELF_SIGNED} -keyout /root/new.key -out /root/new.pem 2>/dev/null"
+OLD_PAIR = f"cp -p /root/tls.pem* {GATEWAY}/ && rm /root/tls.pem* /root/new.*"
+KEEP_CONFIG = f"cp -p {GATEWAY}/haproxy.cfg /root/"
+OLD_CIPHERS = "s/^ *ssl-default-bind-ciphers .*/ssl-default-bind-ciphers ALL:@SECLEVEL=0/"
+# All that asks the gateway with the certificate that its clients trust.
+ASKED_OVER_TLS = (
+    "test_gateway_answers[h1]",
+    "test_gateway_is_closed_to_those_without_a_key[h1-no key]",
+    "test_gateway_is_closed_to_those_without_a_key[h1-wrong key]",
+    "test_clients_get_in_from_the_desk[h1]",
+    *(f"test_model_is_listed[h1-{slug}]" for slug in SLUGS),
+    *(f"test_model_answers[h1-{slug}]" for slug in SLUGS),
+)
 BREAKAGES = (
     breakage(
         "a directory is open to all",
@@ -165,9 +182,63 @@ BREAKAGES = (
         "systemctl stop rayrack-gateway",
         "systemctl start rayrack-gateway; sleep 5",
         "test_unit_is_active[h1-rayrack-gateway]",
-        "test_gateway_answers[h1]",
-        *(f"test_model_is_listed[h1-{slug}]" for slug in ("tiny-a", "tiny-b", "tiny-embed")),
-        *(f"test_model_answers[h1-{slug}]" for slug in ("tiny-a", "tiny-b", "tiny-embed")),
+        "test_path_has_its_owner_and_mode[h1-/run/rayrack-gateway]",
+        "test_gateway_speaks_tls_1_2_or_newer_only[h1]",
+        *ASKED_OVER_TLS,
+    ),
+    breakage(
+        "the TLS key is readable by all",
+        "h1",
+        f"chmod 644 {GATEWAY}/tls.pem.key",
+        f"chmod 640 {GATEWAY}/tls.pem.key",
+        "test_tls_key_is_readable_by_root_and_the_gateway_alone[h1]",
+    ),
+    breakage(
+        "the keys' hashes are readable by all",
+        "h1",
+        f"chmod 644 {GATEWAY}/keys/made.map",
+        f"chmod 640 {GATEWAY}/keys/made.map",
+        f"test_path_has_its_owner_and_mode[h1-{GATEWAY}/keys/made.map]",
+    ),
+    breakage(
+        "a key was written into its file behind the gateway's back",
+        "h1",
+        f"cp -p {GATEWAY}/keys/made.map /root/ && "
+        f'echo "$(printf %064d 0) by-hand|9999999999|0|*" >>{GATEWAY}/keys/made.map',
+        f"cp -p /root/made.map {GATEWAY}/keys/made.map && rm /root/made.map && /opt/rayrack/bin/api_keys apply",
+        "test_running_gateway_knows_the_keys_of_the_files[h1]",
+    ),
+    breakage(
+        "the gateway speaks the TLS of old",
+        "h1",
+        f"{KEEP_CONFIG} && sed -i 's/ssl-min-ver TLSv1.2/ssl-min-ver TLSv1.0/; {OLD_CIPHERS}' {GATEWAY}/haproxy.cfg && "
+        f"{RELOAD}",
+        f"cp -p /root/haproxy.cfg {GATEWAY}/haproxy.cfg && rm /root/haproxy.cfg && {RELOAD}",
+        "test_gateway_speaks_tls_1_2_or_newer_only[h1]",
+    ),
+    breakage(
+        "the gateway takes whoever comes",
+        "h1",
+        f"{KEEP_CONFIG} && sed -i '/invalid_api_key/d' {GATEWAY}/haproxy.cfg && {RELOAD}",
+        f"cp -p /root/haproxy.cfg {GATEWAY}/haproxy.cfg && rm /root/haproxy.cfg && {RELOAD}",
+        "test_gateway_is_closed_to_those_without_a_key[h1-no key]",
+        "test_gateway_is_closed_to_those_without_a_key[h1-wrong key]",
+        "test_clients_get_in_from_the_desk[h1]",
+    ),
+    breakage(
+        "the certificate ends tomorrow",
+        "h1",
+        f"{NEW_PAIR} -days 1 && cat /root/new.pem >{GATEWAY}/tls.pem && cat /root/new.key >{GATEWAY}/tls.pem.key && "
+        f"{RELOAD}",
+        f"{OLD_PAIR} && {RELOAD}",
+        "test_certificate_does_not_end_soon[h1]",
+    ),
+    breakage(
+        "the gateway shows another certificate than its file",
+        "h1",
+        f"{NEW_PAIR} -days 9 && cat /root/new.pem >{GATEWAY}/tls.pem",
+        OLD_PAIR,
+        *ASKED_OVER_TLS,
     ),
     breakage(
         "a model is stopped",

@@ -1,5 +1,6 @@
 """`make demo` on hosts that are deployed already, which is what typing it again does."""
 
+import json
 import re
 import subprocess
 import sys
@@ -44,3 +45,7 @@ def test_the_demo_again_is_quick_and_harmless_and_shows_everything(rack: Deploye
     assert re.search(r"from tiny-embed, \d+ numbers:\n  \[-?\d", shown)
     for command in ("tests/lab/lab.sh ssh h1 systemctl status", "pyinfra inventories/lab.py deploy/", "make lab-down"):
         assert command in shown
+    curl = re.search(r"^ +(curl (?:.*\\\n)*.*)$", shown, re.MULTILINE)
+    assert curl, shown
+    pasted = subprocess.run(["bash", "-c", curl[1]], capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(pasted.stdout)["choices"][0]["text"]

@@ -2,12 +2,15 @@
 
 import json
 import re
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.conftest import DeployedRack
+from tests.lab.entrance import open_gateway
 from tests.lab.lab import ROOT, Result
 
 MODELS = ROOT / "inventories/models/lab.yaml"
@@ -46,6 +49,30 @@ def test_a_second_deploy_changes_nothing(rack: DeployedRack) -> None:
     before = unit_starts(rack), replicas(rack)
     assert changes(rack.lab.deploy()) == set()
     assert (unit_starts(rack), replicas(rack)) == before
+
+
+def test_a_deploy_takes_back_the_key_that_it_has_asked_with(rack: DeployedRack) -> None:
+    maps = "cd /etc/rayrack/gateway/keys && sha256sum *.map"
+    before = rack.lab.read(rack.head, maps)
+    result = rack.lab.deploy()
+    assert "no API key yet" not in result.stdout
+    assert rack.lab.read(rack.head, maps) == before
+
+
+def test_a_rack_without_a_key_says_how_to_make_one_and_that_works(rack: DeployedRack) -> None:
+    rack.lab.ssh(rack.head, "/opt/rayrack/bin/api_keys revoke tests")
+    try:
+        result = rack.lab.deploy()
+        assert changes(result) == set()
+        (line,) = re.findall(r"^ *no API key yet: (ssh .+)$", result.stdout, re.MULTILINE)
+        known_hosts = f"-o UserKnownHostsFile={rack.lab.directory}/known_hosts"
+        command = line.replace("ssh ", f"ssh {known_hosts} ", 1).replace("NAME", "first")
+        made = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True).stdout
+        first = replace(rack.entrance, key=made.strip())
+        assert {model.id for model in first.client().models.list()} == {"tiny-a", "tiny-b", "tiny-embed"}
+    finally:
+        rack.lab.ssh(rack.head, "/opt/rayrack/bin/api_keys revoke first", check=False)
+        open_gateway(rack.lab, again=True)
 
 
 def test_a_ray_address_in_the_environment_changes_nothing(rack: DeployedRack) -> None:

@@ -1,7 +1,8 @@
 """The endpoint as users meet it, with the official OpenAI client and the real gateway, Serve HAProxy and vLLM."""
 
 import json
-import urllib.request
+import socket
+from dataclasses import replace
 
 import openai
 import pytest
@@ -56,11 +57,43 @@ def test_a_wrong_parameter_is_vllms_own_bad_request(client: openai.OpenAI) -> No
 
 def test_paths_that_are_no_api_are_refused(rack: DeployedRack) -> None:
     for path in ("/m/tiny-a/v1/models", "/v1/messages", "/scale_elastic_ep", "/-/healthz", "/metrics"):
-        request = urllib.request.Request(rack.base_url.removesuffix("/v1") + path, data=b"{}", method="POST")
-        with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(request, timeout=10)
-        assert caught.value.code in (404, 405), path
-        assert "error" in json.load(caught.value), path
+        answer = rack.entrance.ask(path, b"{}")
+        assert answer.status in (404, 405), path
+        assert "error" in answer.json(), path
+
+
+@pytest.mark.parametrize("key", ["none", "rr-" + 43 * "A"])
+def test_without_a_key_of_the_rack_there_is_an_authentication_error(rack: DeployedRack, key: str) -> None:
+    stranger = replace(rack.entrance, key=key).client()
+    for ask in (
+        stranger.models.list,
+        lambda: stranger.completions.create(model="tiny-a", prompt="x"),
+        lambda: stranger.chat.completions.create(model="nobody", messages=[{"role": "user", "content": "hello"}]),
+    ):
+        with pytest.raises(openai.AuthenticationError) as caught:
+            ask()
+        assert caught.value.code == "invalid_api_key"
+
+
+def test_clear_text_gets_no_answer(rack: DeployedRack) -> None:
+    with socket.create_connection((rack.entrance.address, 8000), timeout=10) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: rack\r\n\r\n")
+        try:
+            said = connection.recv(4096)
+        except ConnectionResetError:
+            said = b""
+    assert b"HTTP" not in said
+
+
+def test_a_key_stands_in_clear_nowhere_on_the_hosts(rack: DeployedRack) -> None:
+    key = rack.entrance.key
+    rack.client().models.list()
+    for host in (rack.head, rack.worker):
+        places = "/etc /run /var/log /opt/rayrack/bin /opt/rayrack/lib"
+        files = rack.lab.ssh(host, f"grep -rlFs -D skip -e {key} {places}", check=False)
+        assert files.stdout.strip() == "", host
+        journal = rack.lab.ssh(host, f"journalctl -o cat | grep -cF -e {key}", check=False)
+        assert journal.stdout.strip() == "0", host
 
 
 def test_the_dashboard_answers_on_the_heads_loopback_only(rack: DeployedRack) -> None:

@@ -59,11 +59,15 @@ def test_a_head_alone_serves_what_models_config_says(blank_lab: Lab) -> None:
     # $MODELS_CONFIG, as local.py sets no list.
     lab.ssh(HOST, f"echo MODELS_CONFIG=\\''{json.dumps([MODEL])}'\\' >rayrack/models.env")
     deploy = f"cd rayrack && set -a && . ./models.env && .venv/bin/pyinfra inventories/local.py deploy/ -y {data}"
-    lab.ssh(HOST, deploy, timeout_s=900)
-    assert '"id":"tiny-a"' in lab.read(HOST, "curl -s http://127.0.0.1:8000/v1/models")
+    first = lab.ssh(HOST, deploy, timeout_s=900).stdout
+    assert "no API key yet: sudo /opt/rayrack/bin/api_keys make NAME" in first
+    # The box as its own client: the self-signed certificate names localhost, too.
+    key = lab.read(HOST, "/opt/rayrack/bin/api_keys make me")
+    ask = f"curl -s --cacert /etc/rayrack/gateway/tls.pem -H 'Authorization: Bearer {key}'"
+    assert '"id":"tiny-a"' in lab.read(HOST, f"{ask} https://localhost:8000/v1/models")
     request = json.dumps({"model": "tiny-a", "prompt": "Hello", "max_tokens": 3})
     json_type = "-H 'content-type: application/json'"
-    answer = lab.read(HOST, f"curl -s {json_type} -d '{request}' http://127.0.0.1:8000/v1/completions")
+    answer = lab.read(HOST, f"{ask} {json_type} -d '{request}' https://127.0.0.1:8000/v1/completions")
     assert json.loads(answer)["choices"][0]["text"]
     listening = lab.read(HOST, "ss -ltnH 'sport = :8100'")
     assert "127.0.0.1:8100" in listening, "a rack of one host keeps Serve's port to itself"
@@ -71,4 +75,5 @@ def test_a_head_alone_serves_what_models_config_says(blank_lab: Lab) -> None:
     assert f"{second}:6382" in agent, "Ray's agent listens on node_ip"
     assert f"{lab.address(HOST)}:6382" not in agent
     again = lab.ssh(HOST, deploy, timeout_s=300).stdout
+    assert "no API key yet" not in again
     assert [line.split()[3] for line in again.splitlines() if "Grand total" in line] == ["-"]

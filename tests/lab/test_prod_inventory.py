@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.entrance import open_gateway
 from tests.lab.lab import Lab, Result
 
 PROD = "inventories/prod.py"
@@ -74,4 +75,5 @@ def test_an_ordinary_user_deploys_the_whole_example_on_blank_hosts_behind_a_prox
     assert lab.read("h1", "stat -c '%U %a' /var/lib/rayrack/ray") == "rayrack 700"
     for host, unit in (("h1", "rayrack-head"), ("h2", "rayrack-worker"), ("h3", "rayrack-worker")):
         assert lab.read(host, f"systemctl is-active {unit}") == "active"
-    assert "tiny-embed" in lab.read("h1", "curl -s http://127.0.0.1:8000/v1/models")
+    listed = open_gateway(lab).client().models.list()
+    assert "tiny-embed" in {model.id for model in listed}

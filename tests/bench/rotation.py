@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from roles.model_serving.model import Model
 from tests.bench.churn import PAUSE_S, SETTLE_S, deploy
+from tests.bench.gateway import gateway_endpoint
 from tests.bench.load import Answer, Endpoint, steady_load
 from tests.bench.measures import longest_gap_s
-from tests.hosts.questions import node_ip
 from tests.hosts.reach import CheckedRack
 
 CONCURRENCY = 2
@@ -42,11 +42,19 @@ class EmbeddingEndpoint(Endpoint):
         return json.dumps({"model": self.model, "input": self.prompt}).encode()
 
 
-def endpoint_of(checked: CheckedRack, model: Model) -> Endpoint:
-    where = node_ip(checked.head), checked.head.rack_host.settings.gateway_port
-    if model.runner == "pooling":
-        return EmbeddingEndpoint(*where, f"{model.route_prefix}/embeddings", model.model_id, tokens=0)
-    return Endpoint(*where, f"{model.route_prefix}/completions", model.model_id, tokens=1)
+def endpoint_of(model: Model, gateway: Endpoint) -> Endpoint:
+    """The endpoint of a model, reached and entered as ``gateway`` is."""
+    pooling = model.runner == "pooling"
+    kind, path, tokens = (EmbeddingEndpoint, "embeddings", 0) if pooling else (Endpoint, "completions", 1)
+    return kind(
+        gateway.host,
+        gateway.port,
+        f"{model.route_prefix}/{path}",
+        model.model_id,
+        tokens=tokens,
+        key=gateway.key,
+        trusted=gateway.trusted,
+    )
 
 
 async def under_load(endpoints: list[Endpoint], inventory: str) -> tuple[list[list[Answer]], float]:
@@ -70,7 +78,8 @@ def measure(checked: CheckedRack, inventory: str, tell: Callable[[str], None]) -
     """Rotate once."""
     models = checked.rack.models
     tell(f"rotating Ray's token by a deploy, with {len(models)} models asked all the time")
-    answers, deploy_s = asyncio.run(under_load([endpoint_of(checked, model) for model in models], inventory))
+    with gateway_endpoint(checked, models[0]) as gateway:
+        answers, deploy_s = asyncio.run(under_load([endpoint_of(model, gateway) for model in models], inventory))
     return Rotation(tuple(map(away, models, answers)), deploy_s)
 
 

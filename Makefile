@@ -1,5 +1,5 @@
 # Each line calls what stands elsewhere. docs/lab.md tells what the lab is.
-.PHONY: demo test test-unit test-full lint lock plan verify bench lab-up lab-down
+.PHONY: demo test test-unit test-full lint lock audit plan verify bench lab-up lab-down
 INVENTORY ?= inventories/lab.py
 RUN := .venv/bin/python -m
 # The environment that is there, as on an operator's desk.
@@ -13,6 +13,7 @@ test-unit: ; @tests/lab/setup.sh tools && $(RUN) $(UNIT) "not lab and not long a
 test-full: ; @tests/lab/setup.sh lab && $(RUN) $(UNIT) "not lab" && $(RUN) pytest -m lab
 lint: ; @tests/lab/setup.sh tools && .ci/lint
 lock: ; @tests/lab/setup.sh tools && $(RUN) roles.serving_runtime.make_locks
+audit: ; @tests/lab/setup.sh tools && $(RUN) roles.audit $(ARGS)
 # make itself exits with 2 for every failure. With --question it exits with 1 when a line is left to run, as it is when
 # the plan is impossible; lines with + run all the same.
 ifeq ($(MAKECMDGOALS),plan)

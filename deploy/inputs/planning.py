@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pyinfra import logger
 from pyinfra.context import host
 
-from deploy.inputs import gpu_gate, plan_output, run
+from deploy.inputs import gpu_gate, plan_output, rotation, run, secrets
 from deploy.inputs.rack import RackHost
 from roles.errors import InputError
 from roles.gateway.config import Gateway
@@ -21,6 +22,8 @@ from roles.planner.memory.facts import ModelFiles
 from roles.planner.memory.found_model import FoundModel
 from roles.planner.placement.place import can_run
 from roles.planner.plan import Plan
+from roles.ray_cluster.rotation import FINISHED_FIRST, refusals
+from roles.secrets.facts import SecretFiles, line_of, salt
 from roles.storage.weights import is_hub_id
 
 # By host: what was found there for the plan.
@@ -46,12 +49,17 @@ def look_at_this_host() -> None:
     if run.problems_of(this.name):
         return
     inputs = _host_inputs(this)
-    _found[this.name] = host.get_fact(
+    found: HostFound | None = host.get_fact(
         HostState,
         role=inputs.node.role,
         health_url=inputs.gateway.health_url if inputs.gateway else None,
         paths=host_changes.paths(inputs),
     )
+    if found and inputs.secrets:
+        there = host.get_fact(SecretFiles, paths=list(inputs.secrets), _stdin=salt())
+        found = replace(found, secrets=there)
+    if found:
+        _found[this.name] = found
     capacity = run.capacity_of(this)
     sources = dict.fromkeys(model.model_source for model in run.rack().models if can_run(model, capacity))
     if sources:
@@ -68,15 +76,37 @@ def show() -> Plan:
                 plan_output.publish(plan, run.rack().head.settings.plan_file)
             except InputError as error:
                 raise run.StopRunError(error.problems) from None
+            if run.rack().head.settings.rotate_ray_token and rotation.is_unfinished(run.rack(), _found):
+                logger.warning(f"    warning: {FINISHED_FIRST}")
             for warning in plan.warnings:
                 logger.warning(f"    warning: {warning}")
     return _shown[0]
 
 
+def token_to_replace() -> str | None:
+    """The digest of the Ray token in whose place this run puts a new one; None: it puts none there.
+
+    A deploy file that is run alone, without the first, rotates nothing: nobody has looked whether all hosts take part.
+    """
+    if run.rack().head.settings.rotate_ray_token and not _found:
+        raise run.StopRunError(["rotate_ray_token: takes a run of the whole directory deploy/, not of one file"])
+    return rotation.token_to_replace(run.rack(), _found)
+
+
+def _rotation_problems() -> list[str]:
+    """Why the token cannot be rotated as it is asked for. Hosts that will be left out have been looked at by now."""
+    rack = run.rack()
+    if not rack.head.settings.rotate_ray_token:
+        return []
+    names = [each.name for each in rack.hosts]
+    taking_part = {name for name in names if name in _found or run.problems_of(name)} - gpu_gate.blocked().keys()
+    return list(refusals(names, taking_part))
+
+
 def _plan_inputs() -> build.PlanInputs:
     rack = run.rack()
     hosts = [_host_inputs(each) for each in rack.hosts]
-    of_hosts = host_changes.host_changes(hosts, _found)
+    of_hosts = host_changes.host_changes(hosts, _found, new_token=rotation.token_to_replace(rack, _found) is not None)
     down = host_changes.nodes_down(hosts, of_hosts)
     head = _found.get(rack.head.name)
     running = head.models if head else None
@@ -88,6 +118,7 @@ def _plan_inputs() -> build.PlanInputs:
         found=_found_models(),
         model_changes=changes.model_changes(rack.models, running, down, head_stops=head_stops),
         host_changes=of_hosts,
+        problems=_rotation_problems(),
         standing=None if running is None or any(node.is_head for node in down) else _standing(hosts, running),
     )
 
@@ -103,6 +134,7 @@ def _host_inputs(each: RackHost) -> HostInputs:
         gateway=Gateway.of(run.gateway_models(), run.gateway_config(each)) if run.has_gateway(each) else None,
         start_order=env_file.start_order(run.rack().models) if each.is_head else None,
         driver=DriverInputs(driver, info, each.settings.allow_reboot) if driver and info else None,
+        secrets={file.path: line_of(file) for file in secrets.files_of(each)},
     )
 
 

@@ -95,10 +95,21 @@ def _hosts(inventory: Inventory) -> tuple[RackHost, ...]:
             hosts.append(RackHost(host.name, "head" in host.groups, settings_of(host.name, host.data.dict())))
         except InputError as error:
             problems.extend(error.problems)
+    problems += _once_problems(list(inventory))
     problems = problems or list(_rack_problems(hosts))
     if problems:
         raise InputError(problems)
     return tuple(hosts)
+
+
+def _once_problems(hosts: Sequence[Host]) -> Iterator[str]:
+    """What is for one run, and would happen in each when it stood in the inventory."""
+    for host in hosts:
+        if _inventory_data(host).get("rotate_ray_token"):
+            yield (
+                f"{host.name}: rotate_ray_token: in the inventory it would make a new token at every run: take it out, "
+                "and give it to a single one: --data rotate_ray_token=true"
+            )
 
 
 def _rack_problems(hosts: Sequence[RackHost]) -> Iterator[str]:

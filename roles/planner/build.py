@@ -50,6 +50,8 @@ class PlanInputs:
     host_changes: Sequence[HostChange] = ()
     standing: live_fit.Standing | None = None
     """None: it is not known what runs where, or all of it starts anew."""
+    problems: Sequence[str] = ()
+    """What forbids this run, whatever fits."""
 
 
 def plan(inputs: PlanInputs) -> Plan:
@@ -61,7 +63,7 @@ def plan(inputs: PlanInputs) -> Plan:
         model.slug: memory_fit.kinds(model, [(each.host, each.gpu) for each in left], _found(inputs, model))
         for model in inputs.models
     }
-    problems = fit.problems(inputs.models, hosts, inputs.source, placement) if hosts else []
+    problems = [*inputs.problems, *(fit.problems(inputs.models, hosts, inputs.source, placement) if hosts else ())]
     warnings = fit.warnings(inputs.models, inputs.source, placement)
     for index, model in enumerate(inputs.models):
         problems += memory_fit.problems(index, on_gpus[model.slug], inputs.source)

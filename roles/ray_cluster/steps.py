@@ -18,17 +18,28 @@ HOST = Path(__file__).parent / "host"
 TEMPLATES = "templates/ray_cluster"
 
 
+@deploy("Ray's token")
+def install_token(*, head: Host | None, instead_of: str | None = None) -> None:
+    """The token that a whole cluster shares: made on the head, where ``head`` is None, and brought to its workers.
+
+    On all hosts before a node restarts with it: a run that is cut short there leaves the cluster as it was.
+    ``instead_of``: the digest of a token that is to be replaced by a new one.
+    """
+    if head is None:
+        token.made(name="made", instead_of=instead_of)
+    else:
+        token.copied_from(name="from the head", head=head, instead_of=instead_of)
+
+
 @deploy("Ray head")
 def install_head(*, node: NodeConfig) -> None:
-    """A running, enabled head. The first one makes the token that all of its cluster share."""
-    token.made(name="Ray's token")
+    """A running, enabled head."""
     _node(node)
 
 
 @deploy("Ray worker")
-def install_worker(*, node: NodeConfig, head: Host) -> None:
-    """A running, enabled worker of ``head``, which has been installed already, in this run or an earlier one."""
-    token.copied_from(name="Ray's token, from the head", head=head)
+def install_worker(*, node: NodeConfig) -> None:
+    """A running, enabled worker of a head that has been installed already, in this run or an earlier one."""
     _node(node)
 
 

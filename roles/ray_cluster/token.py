@@ -3,7 +3,6 @@
 from collections.abc import Generator
 from typing import Any
 
-from pyinfra import logger
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, ConnectorArguments, pop_global_arguments
 from pyinfra.api.command import PyinfraCommand, StringCommand
 from pyinfra.api.host import Host
@@ -12,6 +11,7 @@ from pyinfra.api.state import State
 from pyinfra.context import host as this_host
 
 from roles.ray_cluster.facts import TOKEN, TokenDigest
+from roles.secrets.quiet import failed, quietly
 
 # A file of root alone from its first byte on, and never half a token under its name.
 _INTO_PLACE = f"test -s {TOKEN}.new && mv -f {TOKEN}.new {TOKEN}"
@@ -20,22 +20,28 @@ WRITE = f"umask 277; rm -f {TOKEN}.new; tr -d '\\n' >{TOKEN}.new && {_INTO_PLACE
 
 
 @operation()
-def made() -> Generator[str, None, None]:
-    """Make the token where there is none: 32 random bytes in hexadecimal."""
-    if this_host.get_fact(TokenDigest):
-        this_host.noop("there is a token")
-    else:
+def made(instead_of: str | None = None) -> Generator[str, None, None]:
+    """Make the token where there is none: 32 random bytes in hexadecimal.
+
+    + instead_of: the digest of a token that is replaced; any other one that is there stays
+    """
+    there = this_host.get_fact(TokenDigest)
+    if there is None or there == instead_of:
         yield MAKE
+    else:
+        this_host.noop("there is a token")
 
 
 @operation()
-def copied_from(head: Host) -> Generator[PyinfraCommand, None, None]:
+def copied_from(head: Host, instead_of: str | None = None) -> Generator[PyinfraCommand, None, None]:
     """Give this host the token of the head.
 
     + head: the cluster's head; pyinfra connects to it when it is not part of the run
+    + instead_of: the digest of a token that the head replaces in this run
     """
     wanted = head.get_fact(TokenDigest)
-    if wanted and wanted == this_host.get_fact(TokenDigest):
+    # Before the run the head still has the old one, and that this will be a change is to be seen in the plan.
+    if wanted and wanted != instead_of and wanted == this_host.get_fact(TokenDigest):
         this_host.noop("the token is the head's")
     else:
         yield CopyToken(head)
@@ -52,23 +58,14 @@ class CopyToken(PyinfraCommand):
         return f"CopyToken({self.head.name})"
 
     def execute(self, state: State, host: Host, connector_arguments: ConnectorArguments) -> bool:
-        found, output = _quietly(self.head, StringCommand("cat", TOKEN), _arguments_for(state, self.head))
+        found, output = quietly(self.head, StringCommand("cat", TOKEN), _arguments_for(state, self.head))
         if not found or not output.stdout:
-            return _failed(host, f"{self.head.name} has no token at {TOKEN}: deploy the head first")
-        written, _ = _quietly(host, StringCommand(WRITE), {**connector_arguments, "_stdin": output.stdout})
-        return written or _failed(host, f"cannot write {TOKEN}")
-
-
-def _quietly(host: Host, command: StringCommand, arguments: Any) -> tuple[bool, Any]:
-    return host.run_shell_command(command, print_output=False, print_input=False, **arguments)
+            return failed(host, f"{self.head.name} has no token at {TOKEN}: deploy the head first")
+        written, _ = quietly(host, StringCommand(WRITE), {**connector_arguments, "_stdin": output.stdout})
+        return written or failed(host, f"cannot write {TOKEN}")
 
 
 def _arguments_for(state: State, host: Host) -> dict[str, Any]:
     """How commands run on a host that is not this operation's own: with its sudo, its shell."""
     arguments, _ = pop_global_arguments(state, host, {})
     return {key: value for key, value in arguments.items() if key in CONNECTOR_ARGUMENT_KEYS}
-
-
-def _failed(host: Host, reason: str) -> bool:
-    host.log_styled(reason, fg="red", log_func=logger.error)
-    return False

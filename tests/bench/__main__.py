@@ -9,10 +9,10 @@ import pytest
 
 from roles.errors import InputError
 from roles.model_serving.model import Model
-from tests.bench import churn, deploys, report, throughput
+from tests.bench import churn, deploys, report, rotation, throughput
 from tests.hosts.reach import CheckedRack, open_rack
 
-PARTS = ("deploy", "throughput", "churn")
+PARTS = ("deploy", "throughput", "churn", "rotation")
 
 
 def arguments() -> argparse.Namespace:
@@ -57,6 +57,10 @@ def measured(checked: CheckedRack, chosen: argparse.Namespace) -> dict[str, str]
         parts["throughput"] = f"{conditions} {note}\n\n{report.throughput_table(rates)}"
     if "churn" in chosen.only:
         parts["churn"] = f"{conditions}\n\n{report.churn_table(churn.measure(checked, chosen.inventory, model, tell))}"
+    if "rotation" in chosen.only:
+        parts["rotation"] = (
+            f"{conditions}\n\n{report.rotation_table(rotation.measure(checked, chosen.inventory, tell))}"
+        )
     return parts
 
 

@@ -35,9 +35,13 @@ class Endpoint:
         return ssl.create_default_context(cadata=self.trusted) if self.key else None
 
     @property
-    def request(self) -> bytes:
+    def body(self) -> bytes:
         fields = {"model": self.model, "prompt": self.prompt, "max_tokens": self.tokens, "temperature": 0}
-        body = json.dumps(fields).encode()
+        return json.dumps(fields).encode()
+
+    @property
+    def request(self) -> bytes:
+        body = self.body
         head = (
             f"POST {self.path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"

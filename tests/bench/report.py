@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.bench.churn import Churn
 from tests.bench.deploys import AIM_S, DeployTimes
+from tests.bench.rotation import Rotation
 from tests.bench.throughput import AIM, Side, Throughput
 
 FIGURES = Path(__file__).parents[2] / "docs" / "figures.md"
@@ -70,6 +71,16 @@ def churn_table(churn: Churn) -> str:
             ("deploy that adds a model and waits for its first answer", f"{churn.add_s:.0f} s"),
             ("deploy that removes it", f"{churn.remove_s:.0f} s"),
         ),
+    )
+
+
+def rotation_table(rotation: Rotation) -> str:
+    rows = [
+        (f"`{each.model_id}`", f"{each.away_s:.0f} s", f"{each.failed} of {each.requests}") for each in rotation.models
+    ]
+    return table(
+        ("Ray's token rotated, models in the order of the list", "without an answer", "requests that failed"),
+        (*rows, ("the deploy, until all have answered again", f"{rotation.deploy_s:.0f} s", "")),
     )
 
 

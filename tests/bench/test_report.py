@@ -9,6 +9,7 @@ from tests.bench.deploys import DeployError, DeployTimes, changes_in
 from tests.bench.load import Answer
 from tests.bench.measures import block
 from tests.bench.plain_vllm import flags
+from tests.bench.rotation import ModelAway, Rotation
 from tests.bench.throughput import Comparison, Side, Throughput
 
 CHANGED = """--> Results:
@@ -53,6 +54,16 @@ def test_the_throughput_table_compares_at_each_concurrency() -> None:
     text = report.throughput_table(Throughput("tiny-a", 16, 0.03, (comparison,)))
     assert "0.90 (aim 0.8: met)" in text
     assert "rayrack, 8 at a time" in text
+
+
+def test_the_rotation_table_has_a_line_for_each_model_in_the_order_of_the_list() -> None:
+    rotation = Rotation((ModelAway("b", 100, 40, 31.6), ModelAway("a", 90, 50, 62.0)), 95.3)
+    lines = report.rotation_table(rotation).splitlines()[2:]
+    assert [[cell.strip() for cell in line.strip("|").split("|")] for line in lines] == [
+        ["`b`", "32 s", "40 of 100"],
+        ["`a`", "62 s", "50 of 90"],
+        ["the deploy, until all have answered again", "95 s", ""],
+    ]
 
 
 def test_the_churn_table_shows_the_first_failure() -> None:

@@ -119,6 +119,15 @@ def test_loopback_is_an_address_for_a_head_alone() -> None:
     )
 
 
+def test_a_rotation_of_the_token_belongs_to_one_run_and_not_into_the_inventory() -> None:
+    (problem,) = problems_of(inventory_of(head=[("a", {"rotate_ray_token": True})]), {"MODEL_ID": "x"})
+    assert problem.startswith(
+        "a: rotate_ray_token: in the inventory it would make a new token at every run: take it out"
+    )
+    once = load_rack(inventory_of({"rotate_ray_token": True}, head=["a"]), {"MODEL_ID": "x"})
+    assert once.head.settings.rotate_ray_token
+
+
 def test_ports_that_clash_are_named() -> None:
     with pytest.raises(InputError) as caught:
         settings_of("gpu-01", {"gateway_port": 8100})

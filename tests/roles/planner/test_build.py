@@ -50,6 +50,11 @@ def test_every_replica_stands_on_the_gpus_it_is_shown_on() -> None:
     assert [each.hosts for each in plan.models] == [("gpu-01",), ("gpu-02",), ("gpu-02",)]
 
 
+def test_what_forbids_the_run_makes_the_plan_impossible_and_stands_first() -> None:
+    plan = build.plan(inputs([model("big", tensor_parallel_size=8)], problems=["no"]))
+    assert (plan.outcome, plan.problems[0], len(plan.problems)) == ("impossible", "no", 2)
+
+
 def test_a_host_that_is_left_out_holds_nothing_and_says_why() -> None:
     plan = build.plan(inputs([model("big", tensor_parallel_size=4)], [replace(RACK[0], left_out="ill"), RACK[1]]))
     assert plan.hosts[0].left_out == "ill"

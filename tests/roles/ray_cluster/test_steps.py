@@ -14,15 +14,23 @@ def head(responses: dict[str, Any]) -> dict[str, Change]:
     return changes(steps.install_head, {"uname -s": "Linux", **responses}, node=config(runtime="cpu"))
 
 
-def test_a_blank_head_gets_its_token_before_anything_that_needs_it() -> None:
-    names = list(head(BLANK))
-    assert names[0] == "Ray's token"
-    assert names[-1] == "rayrack-head.service runs with these"
+def token_of_a_head(responses: dict[str, Any], instead_of: str | None = None) -> dict[str, Change]:
+    return changes(steps.install_token, responses, head=None, instead_of=instead_of)
+
+
+def test_a_blank_head_is_put_together_before_it_is_started() -> None:
+    assert list(head(BLANK))[-1] == "rayrack-head.service runs with these"
 
 
 def test_a_head_makes_its_token_once() -> None:
-    assert head(BLANK)["Ray's token"].commands == (MAKE,)
-    assert "Ray's token" not in head({**BLANK, "ray.token | sha256sum": "ab12  -"})
+    assert token_of_a_head(BLANK)["made"].commands == (MAKE,)
+    assert token_of_a_head({"ray.token | sha256sum": "ab12  -"}) == {}
+
+
+def test_a_head_makes_a_new_token_in_place_of_the_one_that_was_looked_at_and_of_no_other() -> None:
+    there = {"ray.token | sha256sum": "ab12  -"}
+    assert token_of_a_head(there, instead_of="ab12")["made"].commands == (MAKE,)
+    assert token_of_a_head(there, instead_of="cd34") == {}
 
 
 def test_the_env_file_and_the_units_are_put_where_systemd_reads_them() -> None:

@@ -21,7 +21,7 @@ DIGEST, OTHER = {"sha256sum": "aaaa  -"}, {"sha256sum": "bbbb  -"}
 class Copy:
     """``copied_from`` run on the worker of a head and a worker, with what ran on each."""
 
-    def __init__(self, head: Mapping[str, Any], worker: Mapping[str, Any]) -> None:
+    def __init__(self, head: Mapping[str, Any], worker: Mapping[str, Any], instead_of: str | None = None) -> None:
         quick = {"fake_delay": 0, "fake_delay_jitter": 0}
         names = [
             ("@fake/head", {**quick, "fake_responses": head}),
@@ -31,7 +31,9 @@ class Copy:
         self.state.print_input = self.state.print_output = self.state.print_fact_output = True  # as with -vvv
         connect_all(self.state)
         self.head, self.worker = self.state.inventory
-        results = add_op(self.state, token.copied_from, name="token", host=self.worker, head=self.head)
+        results = add_op(
+            self.state, token.copied_from, name="token", host=self.worker, head=self.head, instead_of=instead_of
+        )
         self.stdin: list[Any] = []
         run_shell_command = self.worker.connector.run_shell_command
 
@@ -64,6 +66,12 @@ def test_a_worker_with_the_same_token_is_left_alone() -> None:
     copy = Copy({"cat ": SECRET, **DIGEST}, DIGEST)
     assert not copy.meta.did_change()
     assert copy.ran_on_worker == []
+
+
+def test_a_worker_s_new_token_is_seen_beforehand_when_the_head_is_going_to_replace_its_own() -> None:
+    """pyinfra asks each operation before the run, and while the head still has the old token."""
+    copy = Copy({"cat ": SECRET, **DIGEST}, DIGEST, instead_of="aaaa")
+    assert copy.ran_on_worker == [token.WRITE]
 
 
 def test_a_head_without_a_token_fails_the_worker_and_leaves_it_as_it_is() -> None:

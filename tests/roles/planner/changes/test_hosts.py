@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pyinfra.api.util import get_template
 
 from roles.gateway import activation as gateway_activation
+from roles.gateway import facts as gateway_facts
 from roles.gateway import steps as gateway_steps
 from roles.gateway.config import CONFIG_TEMPLATE, Gateway, GatewayConfig, GatewayModel
 from roles.model_serving import steps as model_steps
@@ -99,6 +100,24 @@ def told(host: HostInputs, found: HostFound | None) -> dict[Part, HostChange]:
 
 def kinds(host: HostInputs, found: HostFound | None) -> dict[Part, str]:
     return {part: change.kind for part, change in told(host, found).items() if change.kind != "unchanged"}
+
+
+def test_keys_and_certificates_are_told_by_their_names_and_interrupt_nothing() -> None:
+    map_file, key_file = "/etc/rayrack/gateway/keys/declared.map", "/etc/rayrack/gateway/tls.pem.key"
+    host = replace(HEAD, secrets={map_file: "root:g 640 new", key_file: "root:g 640 same"})
+    before = replace(deployed(host), secrets={map_file: "root:g 640 old", key_file: "root:g 640 same"})
+    assert told(host, before)["keys"] == HostChange("gpu-01", "keys", "write", (map_file,), seconds=0.0)
+    assert told(host, replace(before, secrets=host.secrets))["keys"].kind == "unchanged"
+    assert told(host, deployed(host))["keys"].inputs == (map_file, key_file)
+    assert kinds(host, before) == {"keys": "write"}  # the gateway is told, and not reloaded
+
+
+def test_a_certificate_that_comes_with_the_run_reloads_the_gateway() -> None:
+    chain = gateway_facts.CERTIFICATE
+    host = replace(HEAD, secrets={chain: "root:g 640 new"})
+    before = replace(deployed(host), secrets={chain: "root:g 640 old"})
+    assert kinds(host, before) == {"keys": "write", "gateway": "reload"}
+    assert told(host, before)["gateway"].inputs == (chain,)
 
 
 @pytest.mark.parametrize("host", [HEAD, WORKER], ids=["head", "worker"])
@@ -255,6 +274,17 @@ def test_a_worker_gets_its_heads_token_and_restarts_with_it() -> None:
     found = deployed(WORKER)
     other = replace(found, node=replace(found.node, applied={**(found.node.applied or {}), "Ray's token": "cd34"}))
     assert told(WORKER, other)["node"].inputs == ("Ray's token",)
+
+
+def test_a_new_token_restarts_every_node_and_tells_for_how_long() -> None:
+    found = {each.name: deployed(each) for each in (HEAD, WORKER)}
+    changes = host_changes([HEAD, WORKER], found, new_token=True)
+    nodes = [change for change in changes if change.part == "node"]
+    assert [(node.host, node.kind, node.inputs, node.seconds) for node in nodes] == [
+        (each.name, "restart", ("Ray's token",), 30.0) for each in (HEAD, WORKER)
+    ]
+    assert {change.kind for change in changes if change.part != "node"} == {"unchanged"}
+    assert [node.is_head for node in nodes_down([HEAD, WORKER], changes)] == [True, False]
 
 
 def test_a_host_that_changes_its_role_restarts() -> None:

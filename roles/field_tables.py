@@ -49,6 +49,7 @@ def _named(*beginnings: str) -> tuple[str, ...]:
 # The settings that each role takes, by its page.
 ROLE_SETTINGS = {
     "base_system": ("http_proxy", "no_proxy", "dev_shm_mib", "limit_nofile"),
+    "firewall": ("metrics_from", "firewall_open_ports"),
     "gateway": _named("gateway_", "serve_port"),
     "gpu_health": ("gpus", "runtime", "metrics_dir", *_named("gpu_")),
     "model_serving": ("models_file", "remove_all", "dashboard_port", "serve_port", "serve_metrics_port", "cache_dir"),
@@ -92,7 +93,7 @@ def _values(field: dict[str, Any]) -> str:
 def _value(option: dict[str, Any]) -> str:
     if "enum" in option:
         return ", ".join(f"`{choice}`" for choice in option["enum"])
-    kinds = {"null": "null", "boolean": "true, false", "object": "mapping", "string": "text"}
+    kinds = {"null": "null", "boolean": "true, false", "object": "mapping", "array": "list", "string": "text"}
     kind = option.get("type", "")
     return kinds[kind] if kind in kinds else f"{'whole number' if kind == 'integer' else 'number'}{_limits(option)}"
 

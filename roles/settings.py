@@ -16,6 +16,7 @@ from roles.setting_types import (
     MEMORY_MAX_MIB,
     NOFILE_MAX,
     AbsolutePath,
+    AddressOrNetwork,
     AnyPort,
     BindAddress,
     Directory,
@@ -25,6 +26,7 @@ from roles.setting_types import (
     LimitMemlock,
     NodeIp,
     NoProxy,
+    OpenPorts,
     Port,
     ReplicaPorts,
     RepositoryUrl,
@@ -97,6 +99,14 @@ class Settings(BaseModel):
     gateway_port: AnyPort = Field(8000, description="the OpenAI-compatible endpoint")
     gateway_maxconn: int = Field(500, ge=10, le=100_000, description="connections the gateway holds at once")
     gateway_max_body_kib: int = Field(4032, ge=64, le=16_384, description="largest request body in KiB; memory follows")
+
+    # the firewall
+    metrics_from: tuple[AddressOrNetwork, ...] = Field(
+        (), description="addresses and networks that may read metrics, beside the hosts of the rack: `[10.0.0.9]`"
+    )
+    firewall_open_ports: tuple[OpenPorts, ...] = Field(
+        (), description="TCP ports that stay open to all though the firewall would close them: `[50051, '60000-60010']`"
+    )
 
     # the host
     limit_nofile: int = Field(1_048_576, ge=4096, le=NOFILE_MAX, description="open files per service")

@@ -2,13 +2,15 @@
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pyinfra import logger
 from pyinfra.context import host
 
-from deploy.inputs import gpu_gate, plan_output, run
+from deploy.inputs import firewall, gpu_gate, plan_output, run
 from deploy.inputs.rack import RackHost
 from roles.errors import InputError
+from roles.firewall.rules import Rules
 from roles.gateway.config import Gateway
 from roles.model_serving import env_file
 from roles.planner import build
@@ -75,7 +77,7 @@ def show() -> Plan:
 
 def _plan_inputs() -> build.PlanInputs:
     rack = run.rack()
-    hosts = [_host_inputs(each) for each in rack.hosts]
+    hosts = [replace(_host_inputs(each), firewall=_firewall(each)) for each in rack.hosts]
     of_hosts = host_changes.host_changes(hosts, _found)
     down = host_changes.nodes_down(hosts, of_hosts)
     head = _found.get(rack.head.name)
@@ -104,6 +106,11 @@ def _host_inputs(each: RackHost) -> HostInputs:
         start_order=env_file.start_order(run.rack().models) if each.is_head else None,
         driver=DriverInputs(driver, info, each.settings.allow_reboot) if driver and info else None,
     )
+
+
+def _firewall(each: RackHost) -> Rules | None:
+    """All hosts have been looked at by now: each lets in the addresses of the others."""
+    return firewall.rules_of(each) if run.is_looked_at(each.name) else None
 
 
 def _plan_host(each: RackHost) -> build.PlanHost:

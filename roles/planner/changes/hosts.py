@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from roles.firewall import rules as firewall_rules
 from roles.gateway import activation as gateway_activation
 from roles.gateway.config import CONFIG_TEMPLATE, UNIT_TEMPLATE, Gateway
 from roles.model_serving import env_file
@@ -36,7 +37,7 @@ NODE_PROGRAMS = ("ray_node", "node_config", "node_checks", "systemd")
 # The longest that ray_node gives Ray for an orderly end.
 NODE_STOP_S = 10.0
 
-Part = Literal["host", "files", "programs", "runtime", "driver", "node", "gateway"]
+Part = Literal["host", "files", "programs", "runtime", "driver", "firewall", "node", "gateway"]
 Kind = Literal["unchanged", "write", "install", "reload", "restart", "start", "reboot", "blocked", "unknown"]
 
 
@@ -61,6 +62,8 @@ class HostInputs:
     """As ``env_file.start_order`` renders it."""
     driver: DriverInputs | None = None
     """None: it has no GPU, or its driver is left alone."""
+    firewall: firewall_rules.Rules | None = None
+    """None: not known yet, or not looked at."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ def stops_at_driver(name: str, changes: Sequence[HostChange]) -> bool:
 
 def paths(host: HostInputs) -> tuple[str, ...]:
     """The files on a host whose digests ``host_changes`` needs."""
-    return (*_rendered_files(host), *node_config.ENV_FILES[1:])
+    return (*_rendered_files(host), *node_config.ENV_FILES[1:], firewall_rules.CONFIRMED)
 
 
 def _goes_down(changes: Sequence[HostChange]) -> bool:
@@ -155,10 +158,20 @@ def _changes(host: HostInputs, found: HostFound | None, token: str | None) -> It
     programs = tuple(_changed_programs(found.programs))
     fresh = programs or not found.programs
     yield HostChange(host.name, "programs", "install" if fresh else "unchanged", programs, seconds=0.0)
+    if host.firewall is not None:
+        yield _firewall(host.name, host.firewall, found)
     yield _runtime(host, found)
     yield _node(host, found, digests, token, reboots=reboots)
     if host.gateway is not None:
         yield _gateway(host.name, host.gateway, found, digests, reboots=reboots)
+
+
+def _firewall(name: str, rules: firewall_rules.Rules, found: HostFound) -> HostChange:
+    """What is open stays open, whatever the rules say of who may open more."""
+    if found.files.get(firewall_rules.CONFIRMED) == _sha256(rendered(firewall_rules.TEMPLATE, rules=rules)):
+        return HostChange(name, "firewall", "unchanged", seconds=0.0)
+    kind: Kind = "reload" if firewall_rules.CONFIRMED in found.files else "start"
+    return HostChange(name, "firewall", kind, (firewall_rules.CONFIRMED,), "nobody is cut off", 0.0)
 
 
 def _driver(host: HostInputs) -> HostChange | None:

@@ -2,10 +2,9 @@
 
 import ipaddress
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 # By host, in the order of the inventory.
 Peers = dict[str, tuple[str, ...]]
 
@@ -28,7 +27,10 @@ class HostNetwork:
 
 
 def peers(
-    names: Iterable[str], node_ips: Mapping[str, str], found: Mapping[str, HostNetwork], kept: Mapping[str, Sequence[str]]
+    names: Iterable[str],
+    node_ips: Mapping[str, str],
+    found: Mapping[str, HostNetwork],
+    kept: Mapping[str, Sequence[str]],
 ) -> Peers:
     """The addresses of each host of the rack that others may see as the source of its connections.
 
@@ -45,11 +47,6 @@ def peers(
         others = own[name] if name in own else kept.get(name, ())
         result[name] = tuple(address for address in dict.fromkeys([*first, *others]) if _is_for_others(address))
     return result
-
-
-def unknown(names: Iterable[str], node_ips: Mapping[str, str], peers: Peers) -> list[str]:
-    """The hosts of which no address is known: nothing of theirs is let in."""
-    return [name for name in names if not peers[name] and name not in node_ips]
 
 
 def _own(name: str, found: Mapping[str, HostNetwork]) -> Iterator[str]:
@@ -78,7 +75,7 @@ def _is_for_others(address: str) -> bool:
     return not ipaddress.ip_address(address).is_loopback
 
 
-def of_version(version: int, addresses: Collection[str]) -> tuple[str, ...]:
+def of_version(version: int, addresses: Iterable[str]) -> tuple[str, ...]:
     """The addresses or networks of one version of IP, none inside another, in order."""
     networks = [ipaddress.ip_network(address) for address in addresses]
     if version == 4:

@@ -1,4 +1,4 @@
-"""What the firewall lets in: ports, and from where. The one object that the rules are rendered with. Pure: no pyinfra."""
+"""What the firewall lets in, and from where: the one object that its template is rendered with. Pure: no pyinfra."""
 
 import hashlib
 import ipaddress
@@ -56,9 +56,7 @@ class Rules:
         return cls(
             closed=without(merged([*wanted, *others, network.ephemeral]), stay_open),
             metrics=tuple(sorted(low for low, _, name in closed_ports(settings) if METRICS.fullmatch(name))),
-            peers=tuple(
-                dict.fromkeys((address, comment(name)) for name, each in peers.items() for address in each)
-            ),
+            peers=tuple(dict.fromkeys((address, comment(name)) for name, each in peers.items() for address in each)),
             metrics_from=tuple(settings.metrics_from),
             ephemeral=network.ephemeral,
         )

@@ -22,7 +22,7 @@ UNIT_DIR = "/etc/systemd/system"
 def install(*, rules: Rules) -> None:
     """Ray's ports closed to all but the hosts of the rack, from now on and at every boot. Needs /opt/rayrack.
 
-    The distribution's own nftables.service stays as it is: it would load the distribution's rules, and flush all others.
+    The distribution's own nftables.service stays as it is: it is for an operator's ruleset, and flushes all others.
     """
     packages.present(name="nftables", packages=["nftables"])
     host_programs.install(name="Program of the firewall", programs=[HOST / "firewall.py"])

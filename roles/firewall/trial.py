@@ -23,7 +23,7 @@ class TryRules(PyinfraCommand):
     def __repr__(self) -> str:
         return f"TryRules({CANDIDATE})"
 
-    def execute(self, state: State, host: Host, connector_arguments: ConnectorArguments) -> bool:
+    def execute(self, _state: State, host: Host, connector_arguments: ConnectorArguments) -> bool:
         tried, output = _run(host, f"{PROGRAM} try {CANDIDATE}", connector_arguments)
         if not tried or not output.stdout_lines:
             return _failed(host, _last_line(output, "the rules could not be tried"))

@@ -168,9 +168,10 @@ def load(rules: Path) -> None:
 
 
 def listing() -> str | None:
-    """The table as the kernel has it, without what its counters have counted; None: there is none."""
+    """The table as the kernel has it, without what its counters have counted, and in numbers, as names come and go with
+    the packages that know them; None: there is none."""
     try:
-        return run("nft", "-s", "list", "table", *TABLE)
+        return run("nft", "-sn", "list", "table", *TABLE)
     except RefusedError:
         if TABLE[1] in run("nft", "list", "tables", TABLE[0]).split():
             raise
@@ -206,7 +207,7 @@ def write(path: Path, text: str, mode: int = 0o600) -> None:
     part = path.with_name(f".{path.name}.part")
     with contextlib.suppress(FileNotFoundError):
         part.unlink()
-    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
         os.fchmod(file.fileno(), mode)
         file.write(text)
         file.flush()
@@ -222,18 +223,15 @@ def locked() -> Iterator[None]:
         yield
 
 
-def run(*command: str, text: str | None = None) -> str:
-    """A program's output.
+def run(*command: str, text: str = "") -> str:
+    """A program's output, with ``text`` as its input.
 
     Raises:
         RefusedError: with the first line that it said, when it is missing, fails or takes too long.
     """
     environment = {**os.environ, "PATH": os.environ.get("PATH", "/usr/bin:/bin") + SBIN, "LC_ALL": "C"}
-    given: dict[str, object] = {"stdin": subprocess.DEVNULL} if text is None else {"input": text}
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=LIMIT_S, env=environment, **given  # type: ignore[call-overload]
-        )
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=LIMIT_S, env=environment)
     except FileNotFoundError:
         raise RefusedError(f"no program {command[0]} on this host; a deploy installs nftables") from None
     except subprocess.TimeoutExpired:
@@ -241,7 +239,7 @@ def run(*command: str, text: str | None = None) -> str:
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or "no reason given").splitlines()[0]
         raise RefusedError(f"{' '.join(command)}: exit status {done.returncode}: {said}")
-    return str(done.stdout)
+    return done.stdout
 
 
 def digest(text: str) -> str:

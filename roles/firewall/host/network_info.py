@@ -1,4 +1,4 @@
-"""Prints, as one line of JSON, what the firewall's rules need to know of a host. Sent to the host and run there as root.
+"""Prints what the firewall's rules need to know of a host, as one line of JSON. Sent to the host and run there as root.
 
 Arguments: addresses of other hosts of the rack. Standard library only, and nothing newer than Python 3.9: it also runs
 on hosts that are then refused.
@@ -38,7 +38,12 @@ def addresses() -> list[str]:
         links = json.loads(shown or "[]")
     except (OSError, ValueError):
         return []
-    return [f"{each['local']}/{each['prefixlen']}" for link in links for each in link.get("addr_info", ()) if "local" in each]
+    return [
+        f"{each['local']}/{each['prefixlen']}"
+        for link in links
+        for each in link.get("addr_info", ())
+        if "local" in each
+    ]
 
 
 def sources(targets: list[str]) -> list[str]:

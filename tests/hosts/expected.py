@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from deploy.inputs import gpu_gate
 from deploy.inputs.rack import RackHost
+from roles.firewall import activation as firewall
 from roles.model_serving.model import Model
 from roles.storage import ray_disk
 
@@ -34,10 +35,12 @@ def _directory(path: str, mode: str, owner: str) -> ExpectedPath:
 
 def units_of(host: RackHost, models: Sequence[Model]) -> tuple[str, ...]:
     """The units that must be enabled and active on a host."""
+    closed = (firewall.UNIT, firewall.KEEP_TIMER)
     if not host.is_head:
-        return ("rayrack.target", "rayrack-worker.service")
+        return ("rayrack.target", *closed, "rayrack-worker.service")
     return (
         "rayrack.target",
+        *closed,
         "rayrack-head.service",
         "rayrack-gateway.service",
         *(f"rayrack-model@{model.slug}.service" for model in models),
@@ -63,6 +66,8 @@ def paths_of(host: RackHost, models: Sequence[Model]) -> tuple[ExpectedPath, ...
         ExpectedPath("/etc/tmpfiles.d/rayrack.conf", "644", "root:root"),
         ExpectedPath("/etc/tmpfiles.d/rayrack-storage.conf", "644", "root:root"),
         ExpectedPath(f"{UNITS}/rayrack.target", "644", "root:root"),
+        ExpectedPath("/etc/rayrack/firewall.nft", "644", "root:root"),
+        *(ExpectedPath(f"{UNITS}/{unit}", "644", "root:root") for unit in firewall.UNITS),
     )
     disk = ray_disk.of(host.settings.ray_temp_size_gib, host.settings.ray_temp_image, host.settings.ray_temp_dir)
     if disk is not None:

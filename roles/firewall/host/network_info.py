@@ -36,7 +36,7 @@ def addresses() -> list[str]:
             timeout=20,
         ).stdout
         links = json.loads(shown or "[]")
-    except (OSError, ValueError):
+    except (OSError, ValueError, subprocess.SubprocessError):
         return []
     return [
         f"{each['local']}/{each['prefixlen']}"

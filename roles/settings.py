@@ -102,10 +102,10 @@ class Settings(BaseModel):
 
     # the firewall
     metrics_from: tuple[AddressOrNetwork, ...] = Field(
-        (), description="addresses and networks that may read metrics, beside the hosts of the rack: `[10.0.0.9]`"
+        (), description='addresses and networks that may read metrics, beside the hosts of the rack: `["10.0.0.9"]`'
     )
     firewall_open_ports: tuple[OpenPorts, ...] = Field(
-        (), description="TCP ports that stay open to all though the firewall would close them: `[50051, '60000-60010']`"
+        (), description='TCP ports that stay open to all, of those that the firewall closes: `[50051, "60000-60010"]`'
     )
 
     # the host

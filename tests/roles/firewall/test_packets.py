@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from roles.firewall.addresses import HostNetwork
+from roles.firewall.addresses import HostNetwork, Peers
 from roles.firewall.rules import TEMPLATE, Rules
 from roles.planner.changes.hosts import rendered
 from roles.settings import Settings
@@ -24,7 +24,7 @@ FOR_ALL = [22, 2222, 8000, 19999, 21000, 29999, 31000, 32767, 50051, 61000]
 PORTS = sorted([*RAY_S, *METRICS, *FOR_ALL])
 
 SETTINGS = Settings(metrics_from=("10.0.2.0/24", "fd02::2"), firewall_open_ports=(50051,))
-PEERS = {"gpu-02": ("10.0.1.2", "fd01::2")}
+PEERS: Peers = {"gpu-02": ("10.0.1.2", "fd01::2")}
 
 
 def rules_for(directory: Path, settings: Settings = SETTINGS, ssh_port: int = 22) -> Path:

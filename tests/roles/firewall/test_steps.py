@@ -47,5 +47,5 @@ def test_the_firewall_s_operation_does_nothing_where_all_is_done() -> None:
         f"{timer}not-found\nActiveState=inactive\nUnitFileState=", f"{timer}loaded\nActiveState=active\n"
     )
     done = done.replace("ActiveState=active\n\nNeed", "ActiveState=active\nUnitFileState=enabled\nNeed")
-    answers = {"systemctl show": [*done.splitlines(), "", "Confirmed=yes", "Loaded=yes"]}
+    answers: Responses = {"systemctl show": [*done.splitlines(), "", "Confirmed=yes", "Loaded=yes"]}
     assert CLOSED not in install(answers)

@@ -59,7 +59,11 @@ ROLE_SETTINGS = {
     "ray_cleanup": _named("ray_temp_dir", "clean_ray_", "metrics_dir"),
     "ray_cluster": (
         *_named("node_ip", "num_cpus", "gpus", "object_store_", "ray_temp_dir", "limit_"),
-        *(name for name in Settings.model_fields if name.endswith(("_port", "_ports")) and name != "gateway_port"),
+        *(
+            name
+            for name in Settings.model_fields
+            if name.endswith(("_port", "_ports")) and not name.startswith(("gateway_", "firewall_"))
+        ),
     ),
     "serving_runtime": (
         "runtime",

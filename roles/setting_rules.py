@@ -48,7 +48,7 @@ def _ports(settings: Settings) -> Iterator[Problem]:
 
 def _open_ports(settings: Settings) -> Iterator[Problem]:
     """What listens there takes orders, or shows what no stranger should see."""
-    for each in settings.firewall_open_ports:
+    for each in settings.firewall_open_ports or ():
         low, high = port_range(each) if isinstance(each, str) else (each, each)
         for port_low, port_high, name in closed_ports(settings):
             if low <= port_high and port_low <= high:

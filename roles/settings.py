@@ -101,11 +101,11 @@ class Settings(BaseModel):
     gateway_max_body_kib: int = Field(4032, ge=64, le=16_384, description="largest request body in KiB; memory follows")
 
     # the firewall
-    metrics_from: tuple[AddressOrNetwork, ...] = Field(
-        (), description='addresses and networks that may read metrics, beside the hosts of the rack: `["10.0.0.9"]`'
+    metrics_from: tuple[AddressOrNetwork, ...] | None = Field(
+        None, description='addresses and networks that may read metrics, beside the hosts of the rack: `["10.0.0.9"]`'
     )
-    firewall_open_ports: tuple[OpenPorts, ...] = Field(
-        (), description='TCP ports that stay open to all, of those that the firewall closes: `[50051, "60000-60010"]`'
+    firewall_open_ports: tuple[OpenPorts, ...] | None = Field(
+        None, description='TCP ports that stay open to all, of those that the firewall closes: `[50051, "60000-60010"]`'
     )
 
     # the host

@@ -57,7 +57,7 @@ class Rules:
             closed=without(merged([*wanted, *others, network.ephemeral]), stay_open),
             metrics=tuple(sorted(low for low, _, name in closed_ports(settings) if METRICS.fullmatch(name))),
             peers=tuple(dict.fromkeys((address, comment(name)) for name, each in peers.items() for address in each)),
-            metrics_from=tuple(settings.metrics_from),
+            metrics_from=tuple(settings.metrics_from or ()),
             ephemeral=network.ephemeral,
         )
 
@@ -91,7 +91,7 @@ class Rules:
 
 def open_ports(settings: Settings) -> list[Ports]:
     """The setting ``firewall_open_ports``."""
-    return [port_range(each) if isinstance(each, str) else (each, each) for each in settings.firewall_open_ports]
+    return [port_range(each) if isinstance(each, str) else (each, each) for each in settings.firewall_open_ports or ()]
 
 
 def ssh_port_of(network: HostNetwork, listening: Iterable[int]) -> list[int]:

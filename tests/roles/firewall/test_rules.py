@@ -72,7 +72,7 @@ def test_no_port_of_ray_s_is_opened_to_all(wrong: int | str) -> None:
 @pytest.mark.parametrize("wrong", [0, 65536, "7-7", "9-8", "sixty", True, "60000-70000"])
 def test_an_impossible_port_is_refused(wrong: object) -> None:
     with pytest.raises(ValueError, match="firewall_open_ports"):
-        Settings(firewall_open_ports=(wrong,))  # type: ignore[arg-type]
+        Settings(firewall_open_ports=(wrong,))
 
 
 @pytest.mark.parametrize("wrong", ["prometheus", "10.0.0.1/24", "10.0.0.0/33", ""])

@@ -385,6 +385,6 @@ def test_a_head_that_reboots_restarts_its_gateway() -> None:
 
 def test_every_part_of_a_host_is_looked_for_in_the_paths_that_are_asked_for() -> None:
     override = "/etc/rayrack/ray.override.env"
-    assert set(planner.paths(HEAD)) == {*deployed(HEAD).files, override}
+    assert set(planner.paths(HEAD)) == {*deployed(HEAD).files, override, CONFIRMED}
     units = {f"{UNIT_DIR}/rayrack-worker.service", f"{UNIT_DIR}/{TARGET}"}
-    assert set(planner.paths(WORKER)) == {RAY_ENV, override, *units}
+    assert set(planner.paths(WORKER)) == {RAY_ENV, override, CONFIRMED, *units}

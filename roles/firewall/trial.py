@@ -3,6 +3,7 @@
 from typing import Any
 
 from gevent import Timeout
+from paramiko import SSHException
 from pyinfra import logger
 from pyinfra.api.arguments import ConnectorArguments
 from pyinfra.api.command import PyinfraCommand, StringCommand
@@ -10,6 +11,7 @@ from pyinfra.api.exceptions import ConnectError
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 from pyinfra.connectors.ssh import SSHConnector
+from pyinfra.connectors.util import CommandOutput, OutputLine
 
 from roles.firewall.activation import CANDIDATE, PROGRAM
 
@@ -38,8 +40,11 @@ class TryRules(PyinfraCommand):
         return confirmed or _failed(host, _last_line(output, "the rules could not be confirmed"))
 
 
-def _run(host: Host, command: str, arguments: Any) -> tuple[bool, Any]:
-    return host.run_shell_command(StringCommand(command), print_output=False, print_input=False, **arguments)
+def _run(host: Host, command: str, arguments: Any) -> tuple[bool, CommandOutput]:
+    try:
+        return host.run_shell_command(StringCommand(command), print_output=False, print_input=False, **arguments)
+    except (OSError, EOFError, SSHException) as error:  # this very connection is cut off
+        return False, CommandOutput([OutputLine("stderr", f"{command}: the connection broke ({error}); deploy again")])
 
 
 def _connect_anew(host: Host) -> str:

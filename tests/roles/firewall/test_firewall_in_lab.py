@@ -69,14 +69,8 @@ def test_rules_that_cut_ssh_off_are_gone_by_themselves_after_a_minute(closed: La
     )
     assert result.returncode == 1
     assert "Traceback" not in result.stdout
-    expected = {
-        "new": "no new SSH connection beside the new firewall rules",
-        "all": "these rules are not being tried any more: they were not confirmed within 60 s",
-    }
-    assert expected[cut] in result.stdout
-
-    if cut == "new":
-        assert closed.state(WORKER) == "no-ssh"  # as a new connection finds it
+    assert "no new SSH connection beside the new firewall rules (Could not connect (timed out))" in result.stdout
+    assert closed.state(WORKER) == "no-ssh"  # as a new connection finds it
     wait_until(lambda: closed.state(WORKER) == "up", "SSH answers again", 120, every_s=1)
     assert 50 < time.monotonic() - began < 110
     assert closed.read(WORKER, LIST) == before

@@ -66,15 +66,11 @@ def test_nothing_is_loaded_before_something_was_confirmed(rules: Path) -> None:
         ("nft delete table inet rayrack; nft -f $rules", ""),
         ("nft flush chain inet rayrack input", "the table inet rayrack was changed by somebody else"),
         ("rm -r /run/rayrack-firewall", "the table inet rayrack was loaded by somebody else"),
-        (
-            "sed -i s/50051/50050/ /etc/rayrack/firewall.nft; sed -i s/50052/50051/ /etc/rayrack/firewall.nft",
-            "the table",
-        ),
+        ("sed -i s/20000-20999/20000-20998/ /etc/rayrack/firewall.nft", "the table inet rayrack is not that of /etc/"),
     ],
     ids=["flushed", "loaded by hand, the same", "emptied", "no record", "other rules on disk"],
 )
 def test_a_table_that_is_not_as_confirmed_is_told_and_put_back(rules: Path, harm: str, why: str) -> None:
-    harm = harm.replace("50051", "50050").replace("s/50050/50050/", "s/-50050/-50049/")
     status, said = told(rules, f"{CONFIRMED} {harm}; firewall status")
     assert (status, bool(said)) == ((1, True) if why else (0, False)), said
     assert said.startswith(f"firewall: {why}" if why else "")
@@ -123,11 +119,3 @@ def test_rules_that_nft_does_not_take_are_one_line(rules: Path) -> None:
     assert status == 1
     assert said.count("\n") == 1
     assert said.startswith("firewall: nft -c -f /run/wrong: exit status 1: /run/wrong:1:")
-
-
-def test_without_nft_the_package_is_named(rules: Path) -> None:
-    hidden = "mount --bind /dev/null $(readlink -f $(command -v nft))"
-    status, said = told(rules, f"cp $rules /etc/rayrack/firewall.nft; {hidden}; firewall load")
-    assert status == 1
-    assert said.startswith("firewall: ")
-    assert said.count("\n") == 1

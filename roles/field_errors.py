@@ -123,6 +123,7 @@ _RULES = {
     "string_too_long": "is too long (at most {max_length})",
     "string_pattern_mismatch": "must match {pattern}",
     "dict_type": "must be a mapping",
+    "tuple_type": "must be a list",
     "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be less than {lt}",

@@ -50,6 +50,7 @@ def _named(*beginnings: str) -> tuple[str, ...]:
 # The settings that each role takes, by its page.
 ROLE_SETTINGS = {
     "base_system": ("http_proxy", "no_proxy", "dev_shm_mib", "limit_nofile"),
+    "firewall": ("metrics_from", "firewall_open_ports"),
     "gateway": _named("gateway", "serve_port"),
     "gpu_health": ("gpus", "runtime", "metrics_dir", *_named("gpu_")),
     "model_serving": ("models_file", "remove_all", "dashboard_port", "serve_port", "serve_metrics_port", "cache_dir"),
@@ -62,7 +63,7 @@ ROLE_SETTINGS = {
         *(
             name
             for name in Settings.model_fields
-            if name.endswith(("_port", "_ports")) and not name.startswith("gateway_")
+            if name.endswith(("_port", "_ports")) and not name.startswith(("gateway_", "firewall_"))
         ),
         "rotate_ray_token",
     ),

@@ -22,6 +22,7 @@ OWN_DIRECTORIES = ("ray_temp_dir", "weights_dir", "cache_dir")
 def problems(settings: Settings) -> Iterator[Problem]:
     """All of them, each with the setting it is about."""
     yield from _ports(settings)
+    yield from _open_ports(settings)
     yield from _clean_up(settings)
     yield from _directories(settings)
     yield from _image(settings)
@@ -44,6 +45,26 @@ def _ports(settings: Settings) -> Iterator[Problem]:
     (low_a, high_a), (low_b, high_b) = ranges.values()
     if low_a <= high_b and low_b <= high_a:
         yield ("direct_ingress_ports",), "overlaps worker_ports"
+
+
+def _open_ports(settings: Settings) -> Iterator[Problem]:
+    """What listens there takes orders, or shows what no stranger should see."""
+    for each in settings.firewall_open_ports or ():
+        low, high = port_range(each) if isinstance(each, str) else (each, each)
+        for port_low, port_high, name in closed_ports(settings):
+            if low <= port_high and port_low <= high:
+                yield ("firewall_open_ports",), f"{each} has {name} in it, which is never open to all"
+
+
+def closed_ports(settings: Settings) -> Iterator[tuple[int, int, str]]:
+    """The first and the last port of every setting whose ports are not for everybody: all but the gateway's."""
+    for name in type(settings).model_fields:
+        if name.endswith("_port") and name != "gateway_port":
+            port = getattr(settings, name)
+            yield port, port, name
+    for name in ("worker_ports", "direct_ingress_ports"):
+        low, high = port_range(getattr(settings, name))
+        yield low, high, name
 
 
 def _clean_up(settings: Settings) -> Iterator[Problem]:

@@ -132,6 +132,30 @@ def is_certificate_name(value: str) -> bool:
     return "%" not in value  # an address of one link, which no certificate has
 
 
+def _address_or_network(value: str) -> str:
+    try:
+        network = ipaddress.ip_network(value)
+    except ValueError:
+        raise ValueError(f"must be an address or a network as 10.0.0.0/24, not {shown(value)}") from None
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
+
+
+def _no_bool(value: object) -> object:
+    """For Python ``True`` is a 1."""
+    if isinstance(value, bool):
+        raise ValueError(f"must be a port or LOW-HIGH, not {shown(value)}")
+    return value
+
+
+def _open_ports(value: int | str) -> int | str:
+    if isinstance(value, int):
+        return value
+    low, high = port_range(value)
+    if not 1 <= low < high <= 65535:
+        raise ValueError("needs LOW-HIGH with 1 <= LOW < HIGH <= 65535")
+    return value
+
+
 def _limit_memlock(value: str) -> str:
     if not re.fullmatch(r"infinity|\d{1,15}|\d{1,9}[KMG]|\d{1,3}T", value):
         raise ValueError(f"must be `infinity`, or bytes as 67108864, or as 64M or 512G, not {shown(value)}")
@@ -179,6 +203,9 @@ ReplicaPorts = Annotated[_PortRange, AfterValidator(_at_least(10))]
 Gib = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 NodeIp = Annotated[str, AfterValidator(_node_ip)]
 CertificateName = Annotated[str, AfterValidator(_certificate_name)]
+# Written as the kernel shows it.
+AddressOrNetwork = Annotated[str, AfterValidator(_address_or_network)]
+OpenPorts = Annotated[AnyPort | _PortRange, BeforeValidator(_no_bool), AfterValidator(_open_ports)]
 BindAddress = Annotated[str, AfterValidator(_bind_address)]
 # A number beside `--data` or in a file comes as one.
 LimitMemlock = Annotated[

@@ -17,6 +17,7 @@ from roles.setting_types import (
     MEMORY_MAX_MIB,
     NOFILE_MAX,
     AbsolutePath,
+    AddressOrNetwork,
     AnyPort,
     BindAddress,
     CertificateName,
@@ -27,6 +28,7 @@ from roles.setting_types import (
     LimitMemlock,
     NodeIp,
     NoProxy,
+    OpenPorts,
     Port,
     ReplicaPorts,
     RepositoryUrl,
@@ -116,6 +118,14 @@ class Settings(BaseModel):
     gateway_certificate_key: SecretFrom | None = Field(None, description="source of that certificate's key (PEM)")
     secrets: SecretFiles | None = Field(
         None, description="sources of files in `/etc/rayrack/secrets/`, by name; null: files there are put by hand"
+    )
+
+    # the firewall
+    metrics_from: tuple[AddressOrNetwork, ...] | None = Field(
+        None, description='addresses and networks that may read metrics, beside the hosts of the rack: `["10.0.0.9"]`'
+    )
+    firewall_open_ports: tuple[OpenPorts, ...] | None = Field(
+        None, description='TCP ports that stay open to all, of those that the firewall closes: `[50051, "60000-60010"]`'
     )
 
     # the host

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pyinfra import logger
 from pyinfra.context import host
 
-from deploy.inputs import gpu_gate, plan_output, rotation, run, secrets
+from deploy.inputs import firewall, gpu_gate, plan_output, rotation, run, secrets
 from deploy.inputs.rack import RackHost
 from roles.errors import InputError
+from roles.firewall.rules import Rules
 from roles.gateway.config import Gateway
 from roles.model_serving import env_file
 from roles.planner import build
@@ -105,7 +106,7 @@ def _rotation_problems() -> list[str]:
 
 def _plan_inputs() -> build.PlanInputs:
     rack = run.rack()
-    hosts = [_host_inputs(each) for each in rack.hosts]
+    hosts = [replace(_host_inputs(each), firewall=_firewall(each)) for each in rack.hosts]
     of_hosts = host_changes.host_changes(hosts, _found, new_token=rotation.token_to_replace(rack, _found) is not None)
     down = host_changes.nodes_down(hosts, of_hosts)
     head = _found.get(rack.head.name)
@@ -136,6 +137,11 @@ def _host_inputs(each: RackHost) -> HostInputs:
         driver=DriverInputs(driver, info, each.settings.allow_reboot) if driver and info else None,
         secrets={file.path: line_of(file) for file in secrets.files_of(each)},
     )
+
+
+def _firewall(each: RackHost) -> Rules | None:
+    """All hosts have been looked at by now: each lets in the addresses of the others."""
+    return firewall.rules_of(each) if run.is_looked_at(each.name) else None
 
 
 def _plan_host(each: RackHost) -> build.PlanHost:

@@ -26,7 +26,7 @@ from roles.planner.placement.place import Host as Capacity
 from roles.planner.plan import Plan
 from roles.preflight import rules as preflight
 from roles.preflight.facts import HostFacts, ReachedAddress, UserId
-from roles.preflight.info import HostInfo
+from roles.preflight.info import HostInfo, Listener
 from roles.ray_cluster.node import NodeConfig
 from roles.serving_runtime.lock import Lock, lock_for
 from roles.setting_types import is_certificate_name
@@ -127,6 +127,12 @@ def look_at_this_host() -> None:
         _look_at_gpus(this)
 
 
+def note(name: str, *, problems: Sequence[str], warnings: Sequence[str]) -> None:
+    """What else was found on a host that has been looked at."""
+    _problems.setdefault(name, []).extend(problems)
+    _warnings.setdefault(name, []).extend(warnings)
+
+
 @cache
 def hub() -> Hub:
     """The hub for this run: after the first question that nobody answers it is asked nothing more."""
@@ -211,6 +217,17 @@ def capacity_of(each: RackHost) -> Capacity:
 def cpus_found(name: str) -> int | None:
     """The CPUs of a host that has been looked at."""
     return _found[name].cpus or None if name in _found else None
+
+
+def listeners(name: str) -> Sequence[Listener]:
+    """Who listens on which port of a host."""
+    _look_unless_seen(name)
+    return _found[name].listeners
+
+
+def listens(name: str, process: str) -> list[int]:
+    """The ports that a program listens on."""
+    return [listener.port for listener in listeners(name) if listener.process == process]
 
 
 def problems_of(name: str) -> Sequence[str]:

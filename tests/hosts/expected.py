@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from deploy.inputs import gpu_gate
 from deploy.inputs.rack import RackHost
+from roles.firewall import activation as firewall
 from roles.model_serving.model import Model
 from roles.storage import ray_disk
 
@@ -40,11 +41,13 @@ def has_gateway(host: RackHost) -> bool:
 
 def units_of(host: RackHost, models: Sequence[Model]) -> tuple[str, ...]:
     """The units that must be enabled and active on a host."""
+    closed = (firewall.UNIT, firewall.KEEP_TIMER)
     gateway = ("rayrack-gateway.service",) if has_gateway(host) else ()
     if not host.is_head:
-        return ("rayrack.target", "rayrack-worker.service", *gateway)
+        return ("rayrack.target", *closed, "rayrack-worker.service", *gateway)
     return (
         "rayrack.target",
+        *closed,
         "rayrack-head.service",
         *gateway,
         *(f"rayrack-model@{model.slug}.service" for model in models),
@@ -82,6 +85,8 @@ def paths_of(host: RackHost, models: Sequence[Model]) -> tuple[ExpectedPath, ...
         ExpectedPath("/etc/tmpfiles.d/rayrack.conf", "644", "root:root"),
         ExpectedPath("/etc/tmpfiles.d/rayrack-storage.conf", "644", "root:root"),
         ExpectedPath(f"{UNITS}/rayrack.target", "644", "root:root"),
+        ExpectedPath("/etc/rayrack/firewall.nft", "644", "root:root"),
+        *(ExpectedPath(f"{UNITS}/{unit}", "644", "root:root") for unit in firewall.UNITS),
     )
     # What `secrets` brings; files that were put there by hand are others' business.
     common += tuple(

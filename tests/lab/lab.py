@@ -107,6 +107,10 @@ class Lab:
         """A power cut."""
         self.command("crash", host)
 
+    def remove(self, host: str) -> None:
+        """A host and all that is on it."""
+        self.command("remove", host)
+
     def stop(self, host: str) -> None:
         """An orderly power-off."""
         self.command("stop", host)

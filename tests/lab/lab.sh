@@ -8,6 +8,7 @@
 #   lab.sh ssh hN [COMMAND]   as root (ssh ops@hN is the ordinary user with sudo)
 #   lab.sh stop hN            orderly power-off         lab.sh start hN           power-on
 #   lab.sh crash hN           power cut
+#   lab.sh remove hN          the host and all that is on it
 #   lab.sh cut hN             cut the host off          lab.sh heal hN            plug it in again
 #   lab.sh full hN DIR MIB    a full file system of that size over DIR            lab.sh unfull hN DIR
 #
@@ -378,6 +379,12 @@ crash() {
   remove_leftovers "$host"
 }
 
+remove() {
+  known "${1:-}"
+  crash "$1"
+  rm -rf "${HOSTS:?}/$1"
+}
+
 # Whatever an ended or killed host left: processes (found by cgroup, never by name), its interface, its cgroups.
 remove_leftovers() {
   local host=$1 cgroup pids
@@ -534,12 +541,12 @@ usage() {
 }
 
 case ${1:-} in
-  up | down | start | stop | crash | full | unfull | supervise | cut | heal | ssh | status) ;;
+  up | down | start | stop | crash | remove | full | unfull | supervise | cut | heal | ssh | status) ;;
   *) usage ;;
 esac
 [ "$(id -u)" = 0 ] || die "needs root"
 case $1 in
-  up | down | stop | crash | full | unfull | status | supervise) "$@" ;;
+  up | down | stop | crash | remove | full | unfull | status | supervise) "$@" ;;
   start)
     start "${2:-}"
     wait_for_ssh "$2"

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from roles.firewall import rules as firewall_rules
 from roles.gateway import activation as gateway_activation
 from roles.gateway import facts as gateway_facts
 from roles.gateway.config import CONFIG_TEMPLATE, UNIT_TEMPLATE, Gateway
@@ -39,7 +40,7 @@ NEW_TOKEN = "a new one"  # noqa: S105
 # The longest that ray_node gives Ray for an orderly end.
 NODE_STOP_S = 10.0
 
-Part = Literal["host", "files", "programs", "keys", "runtime", "driver", "node", "gateway"]
+Part = Literal["host", "files", "programs", "keys", "runtime", "driver", "firewall", "node", "gateway"]
 Kind = Literal["unchanged", "write", "install", "reload", "restart", "start", "reboot", "blocked", "unknown"]
 
 
@@ -66,6 +67,8 @@ class HostInputs:
     """None: it has no GPU, or its driver is left alone."""
     secrets: Mapping[str, str] = field(default_factory=dict)
     """Keys, certificates and other secrets from the operator's side: by path, what ``SecretFiles`` is to find."""
+    firewall: firewall_rules.Rules | None = None
+    """None: not known yet, or not looked at."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ def stops_at_driver(name: str, changes: Sequence[HostChange]) -> bool:
 
 def paths(host: HostInputs) -> tuple[str, ...]:
     """The files on a host whose digests ``host_changes`` needs."""
-    return (*_rendered_files(host), *node_config.ENV_FILES[1:])
+    return (*_rendered_files(host), *node_config.ENV_FILES[1:], firewall_rules.CONFIRMED)
 
 
 def _goes_down(changes: Sequence[HostChange]) -> bool:
@@ -168,10 +171,20 @@ def _changes(host: HostInputs, found: HostFound | None, token: str | None) -> It
     new_secrets = tuple(path for path, line in host.secrets.items() if found.secrets.get(path) != line)
     if host.secrets:
         yield HostChange(host.name, "keys", "write" if new_secrets else "unchanged", new_secrets, seconds=0.0)
+    if host.firewall is not None:
+        yield _firewall(host.name, host.firewall, found)
     yield _runtime(host, found)
     yield _node(host, found, digests, token, reboots=reboots)
     if host.gateway is not None:
         yield _gateway(host.name, host.gateway, found, digests, new_secrets, reboots=reboots)
+
+
+def _firewall(name: str, rules: firewall_rules.Rules, found: HostFound) -> HostChange:
+    """What is open stays open, whatever the rules say of who may open more."""
+    if found.files.get(firewall_rules.CONFIRMED) == _sha256(rendered(firewall_rules.TEMPLATE, rules=rules)):
+        return HostChange(name, "firewall", "unchanged", seconds=0.0)
+    kind: Kind = "reload" if firewall_rules.CONFIRMED in found.files else "start"
+    return HostChange(name, "firewall", kind, (firewall_rules.CONFIRMED,), "nobody is cut off", 0.0)
 
 
 def _driver(host: HostInputs) -> HostChange | None:

@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyinfra.api.util import get_template
 
+from roles.firewall.addresses import HostNetwork
+from roles.firewall.rules import CONFIRMED, TEMPLATE, Rules
 from roles.gateway import activation as gateway_activation
 from roles.gateway import facts as gateway_facts
 from roles.gateway import steps as gateway_steps
@@ -57,6 +59,11 @@ def node(role: Role, **settings: Any) -> NodeConfig:
 
 HEAD = HostInputs("gpu-01", node("head"), DIGEST, GATEWAY, start_order="")
 WORKER = HostInputs("gpu-02", node("worker"), DIGEST)
+
+
+def firewall(**peers: str) -> Rules:
+    let_in = {name.replace("_", "-"): (address,) for name, address in peers.items()}
+    return Rules.of(Settings(), HostNetwork(), let_in, [])
 
 
 def sha256(text: str) -> str:
@@ -167,6 +174,21 @@ def test_the_files_are_those_that_the_roles_put_there() -> None:
 def test_a_template_has_the_text_that_pyinfra_makes_of_it(model: GatewayModel) -> None:
     gateway = Gateway.of([model], CONFIG)
     assert planner.rendered(CONFIG_TEMPLATE, gateway=gateway) == get_template(CONFIG_TEMPLATE).render(gateway=gateway)
+
+
+def test_a_host_that_is_to_be_let_in_is_a_change_of_the_firewall_that_cuts_nobody_off() -> None:
+    rules = firewall(gpu_01="10.0.0.1")
+    digest = sha256(planner.rendered(TEMPLATE, rules=rules))
+    found = replace(deployed(WORKER), files={**deployed(WORKER).files, CONFIRMED: digest})
+    assert told(replace(WORKER, firewall=rules), found)["firewall"].kind == "unchanged"
+    more = replace(WORKER, firewall=firewall(gpu_01="10.0.0.1", gpu_02="10.0.0.2"))
+    assert kinds(more, found) == {"firewall": "reload"}
+    assert told(more, found)["firewall"].seconds == 0
+    assert nodes_down([HEAD, more], host_changes([HEAD, more], {HEAD.name: deployed(HEAD), more.name: found})) == ()
+
+
+def test_a_host_without_a_firewall_gets_one() -> None:
+    assert kinds(replace(WORKER, firewall=firewall()), deployed(WORKER)) == {"firewall": "start"}
 
 
 @pytest.mark.parametrize("host", [HEAD, WORKER], ids=["head", "worker"])
@@ -393,6 +415,6 @@ def test_a_head_that_reboots_restarts_its_gateway() -> None:
 
 def test_every_part_of_a_host_is_looked_for_in_the_paths_that_are_asked_for() -> None:
     override = "/etc/rayrack/ray.override.env"
-    assert set(planner.paths(HEAD)) == {*deployed(HEAD).files, override}
+    assert set(planner.paths(HEAD)) == {*deployed(HEAD).files, override, CONFIRMED}
     units = {f"{UNIT_DIR}/rayrack-worker.service", f"{UNIT_DIR}/{TARGET}"}
-    assert set(planner.paths(WORKER)) == {RAY_ENV, override, *units}
+    assert set(planner.paths(WORKER)) == {RAY_ENV, override, CONFIRMED, *units}

@@ -1,0 +1,75 @@
+"""New rules are kept only when SSH still comes in beside them: they are tried, this run connects anew, and confirms."""
+
+from typing import Any
+
+from gevent import Timeout
+from paramiko import SSHException
+from pyinfra import logger
+from pyinfra.api.arguments import ConnectorArguments
+from pyinfra.api.command import PyinfraCommand, StringCommand
+from pyinfra.api.exceptions import ConnectError
+from pyinfra.api.host import Host
+from pyinfra.api.state import State
+from pyinfra.connectors.ssh import SSHConnector
+from pyinfra.connectors.util import CommandOutput, OutputLine
+
+from roles.firewall.activation import CANDIDATE, PROGRAM
+
+# Well within the minute that the host waits for the confirmation (TRIAL_S of host/firewall.py).
+CONNECT_LIMIT_S = 40
+
+
+class TryRules(PyinfraCommand):
+    """Try the candidate, and confirm it over a connection that was made while it was tried."""
+
+    def __repr__(self) -> str:
+        return f"TryRules({CANDIDATE})"
+
+    def execute(self, _state: State, host: Host, connector_arguments: ConnectorArguments) -> bool:
+        tried, output = _run(host, f"{PROGRAM} try {CANDIDATE}", connector_arguments)
+        if not tried or not output.stdout_lines:
+            return _failed(host, _last_line(output, "the rules could not be tried"))
+        if problem := _connect_anew(host):
+            return _failed(
+                host,
+                f"no new SSH connection beside the new firewall rules ({problem}): they are not kept, and the host has "
+                "its earlier ones again within a minute; look at the SSH port in the inventory, and at what else "
+                "filters there (nft list ruleset)",
+            )
+        confirmed, output = _run(host, f"{PROGRAM} confirm {output.stdout_lines[-1]}", connector_arguments)
+        return confirmed or _failed(host, _last_line(output, "the rules could not be confirmed"))
+
+
+def _run(host: Host, command: str, arguments: Any) -> tuple[bool, CommandOutput]:
+    try:
+        return host.run_shell_command(StringCommand(command), print_output=False, print_input=False, **arguments)
+    except (OSError, EOFError, SSHException) as error:  # this very connection is cut off
+        return False, CommandOutput([OutputLine("stderr", f"{command}: the connection broke ({error}); deploy again")])
+
+
+def _connect_anew(host: Host) -> str:
+    """Why no new connection came about; empty when one did, which this run then goes on with."""
+    connector = host.connector
+    if not isinstance(connector, SSHConnector):
+        return ""  # this machine itself: no connection is needed
+    former = connector.client
+    try:
+        with Timeout(CONNECT_LIMIT_S):
+            connector.connect()
+    except (ConnectError, Timeout) as error:
+        connector.client = former
+        return str(error.args[0] if isinstance(error, ConnectError) else f"none within {CONNECT_LIMIT_S} s")
+    connector.disconnect()  # forgets the file transfers of the former connection, and closes nothing
+    if former is not None:
+        former.close()
+    return ""
+
+
+def _last_line(output: Any, otherwise: str) -> str:
+    lines = [line for line in output.stderr_lines if line.strip()]
+    return lines[-1] if lines else otherwise
+
+
+def _failed(host: Host, reason: str) -> bool:
+    host.log_styled(reason, fg="red", log_func=logger.error)
+    return False

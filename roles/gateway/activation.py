@@ -13,6 +13,7 @@ from roles.gateway.config import DIRECTORY, Gateway
 UNIT = "rayrack-gateway.service"
 DISTRIBUTION_UNIT = "haproxy.service"
 CONFIG = f"{DIRECTORY}/haproxy.cfg"
+CERTIFICATE = f"{DIRECTORY}/tls.pem"
 # What a deploy rendered last; it becomes CONFIG when HAProxy finds it valid, so that CONFIG always is.
 CANDIDATE = f"{DIRECTORY}/candidate.cfg"
 LOADED_WITHIN_S = 20

@@ -8,10 +8,8 @@ from urllib.parse import urlsplit
 from pyinfra.api.facts import FactBase
 
 from roles import host_programs
-from roles.gateway.activation import ASK, CANDIDATE, CONFIG, DISTRIBUTION_UNIT, UNIT, State
-from roles.gateway.config import DIRECTORY
+from roles.gateway.activation import ASK, CANDIDATE, CERTIFICATE, CONFIG, DISTRIBUTION_UNIT, UNIT, State
 
-CERTIFICATE = f"{DIRECTORY}/tls.pem"
 DIFFERENCES = ("CandidateDiffers=yes", "CertificateDiffers=yes", "KeysDiffer=yes")
 # The certificates of a text, whatever stands around them and however their lines are broken.
 _CHAIN = "chain() { sed -n '/BEGIN CERT/,/END CERT/p' | tr -d '[:space:]' | sha256sum; }"

@@ -14,7 +14,6 @@ from typing import Any, Literal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from roles.gateway import activation as gateway_activation
-from roles.gateway import facts as gateway_facts
 from roles.gateway.config import CONFIG_TEMPLATE, UNIT_TEMPLATE, Gateway
 from roles.model_serving import env_file
 from roles.nvidia_driver import module
@@ -249,7 +248,7 @@ def _gateway(name: str, gateway: Gateway, found: HostFound, digests: Mapping[str
     if verb == "reload":
         why = "nobody is cut off"
         if not will_be.candidate_differs and state.certificate_differs:
-            return HostChange(name, "gateway", "reload", (gateway_facts.CERTIFICATE,), why, 0.0)
+            return HostChange(name, "gateway", "reload", (gateway_activation.CERTIFICATE,), why, 0.0)
         return HostChange(name, "gateway", "reload", (gateway_activation.CONFIG,), why, 0.0)
     return HostChange(name, "gateway", "unchanged", seconds=0.0)
 

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from roles import host_programs
 from roles.gateway.config import DIRECTORY, Gateway
 
 UNIT = "rayrack-gateway.service"
 DISTRIBUTION_UNIT = "haproxy.service"
 CONFIG = f"{DIRECTORY}/haproxy.cfg"
+CERTIFICATE = f"{DIRECTORY}/tls.pem"
 # What a deploy rendered last; it becomes CONFIG when HAProxy finds it valid, so that CONFIG always is.
 CANDIDATE = f"{DIRECTORY}/candidate.cfg"
+API_KEYS = "/opt/rayrack/bin/api_keys"
 LOADED_WITHIN_S = 20
 # The host asks itself: its own certificate need not name the address, nothing secret is said, and a proxy that the host
 # has for everything else is not asked.
@@ -56,7 +57,7 @@ def commands(state: State, gateway: Gateway) -> Iterator[str]:
         yield _wait_until_loaded(gateway)
     # Without a reload the processes that run are told; with one, the old processes are.
     if state.keys_differ and needed != "restart":
-        yield f"{host_programs.BIN}/api_keys apply"
+        yield f"{API_KEYS} apply"
 
 
 def verb(state: State, gateway: Gateway) -> Literal["restart", "reload"] | None:

@@ -8,10 +8,8 @@ from urllib.parse import urlsplit
 from pyinfra.api.facts import FactBase
 
 from roles import host_programs
-from roles.gateway.activation import ASK, CANDIDATE, CONFIG, DISTRIBUTION_UNIT, UNIT, State
-from roles.gateway.config import DIRECTORY
+from roles.gateway.activation import ASK, CANDIDATE, CERTIFICATE, CONFIG, DISTRIBUTION_UNIT, UNIT, State
 
-CERTIFICATE = f"{DIRECTORY}/tls.pem"
 DIFFERENCES = ("CandidateDiffers=yes", "CertificateDiffers=yes", "KeysDiffer=yes")
 # The certificates of a text, whatever stands around them and however their lines are broken.
 _CHAIN = "chain() { sed -n '/BEGIN CERT/,/END CERT/p' | tr -d '[:space:]' | sha256sum; }"
@@ -78,6 +76,20 @@ class GatewayPlaces(FactBase[dict[str, str]]):
 
     def process(self, output: Iterable[str]) -> dict[str, str]:
         return {path: state for path, _, state in (line.partition(" ") for line in output)}
+
+
+class GatewayUnit(FactBase[bool]):
+    """Whether the gateway's unit runs, or would at the next boot."""
+
+    def command(self) -> str:
+        return f"systemctl is-active {UNIT}; systemctl is-enabled {UNIT} 2>/dev/null || true"
+
+    @staticmethod
+    def default() -> bool:
+        return False
+
+    def process(self, output: Iterable[str]) -> bool:
+        return bool({"active", "reloading", "activating", "enabled"}.intersection(output))
 
 
 class CertificateWell(FactBase[bool]):

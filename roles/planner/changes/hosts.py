@@ -15,7 +15,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from roles.firewall import rules as firewall_rules
 from roles.gateway import activation as gateway_activation
-from roles.gateway import facts as gateway_facts
 from roles.gateway.config import CONFIG_TEMPLATE, UNIT_TEMPLATE, Gateway
 from roles.model_serving import env_file
 from roles.nvidia_driver import module
@@ -273,7 +272,7 @@ def _gateway(
         state,
         candidate_differs=found.files.get(gateway_activation.CONFIG) != digests[gateway_activation.CONFIG],
         unit_file_changed=state.unit_file_changed or found.files.get(unit) != digests[unit],
-        certificate_differs=state.certificate_differs or gateway_facts.CERTIFICATE in new_secrets,
+        certificate_differs=state.certificate_differs or gateway_activation.CERTIFICATE in new_secrets,
     )
     verb = gateway_activation.verb(will_be, gateway)
     if not state.active:
@@ -283,7 +282,7 @@ def _gateway(
     if verb == "reload":
         why = "nobody is cut off"
         if not will_be.candidate_differs and will_be.certificate_differs:
-            return HostChange(name, "gateway", "reload", (gateway_facts.CERTIFICATE,), why, 0.0)
+            return HostChange(name, "gateway", "reload", (gateway_activation.CERTIFICATE,), why, 0.0)
         return HostChange(name, "gateway", "reload", (gateway_activation.CONFIG,), why, 0.0)
     return HostChange(name, "gateway", "unchanged", seconds=0.0)
 

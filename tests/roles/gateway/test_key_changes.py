@@ -1,6 +1,7 @@
 """Keys and certificates that change while clients are served: nobody's request fails, and who is out is out at once."""
 
 import http.client
+import re
 import socket
 import ssl
 import subprocess
@@ -59,34 +60,33 @@ def status(gateway: RunningGateway, key: str) -> int:
 
 
 class KeptConnection:
-    """A connection that its client keeps, with a key."""
+    """A connection that its client keeps, with a key. Once it is closed, it is not opened again."""
 
     def __init__(self, gateway: RunningGateway, key: str) -> None:
         self._connection = http.client.HTTPSConnection(
             "127.0.0.1", gateway.config.port, timeout=15, context=gateway.trust()
         )
+        self._connection.connect()
+        self._connection.auto_open = 0
         self._headers = {"Authorization": f"Bearer {key}"}
-        self.socket: ssl.SSLSocket | None = None
 
     def status(self) -> int:
         self._connection.request("GET", "/v1/models", headers=self._headers)
         response = self._connection.getresponse()
         response.read()
-        assert self.socket in (None, self._connection.sock), "the connection is another one"
-        self.socket = self._connection.sock  # type: ignore[assignment]
         return response.status
 
 
 def test_keys_come_and_go_under_load_and_nobody_else_notices(own_gateway: RunningGateway) -> None:
-    """200 requests and a long stream, while twenty keys are made, used and revoked, with two reloads in between."""
+    """200 requests and a long stream, while eight keys are made, used and revoked, with two reloads in between."""
     with Load(own_gateway) as load:
         stream = Stream(own_gateway, own_gateway.key, tokens=120)
-        for number in range(20):
+        for number in range(8):
             key = own_gateway.api_keys("make", f"key-{number}").strip()
             assert status(own_gateway, key) == 200, "a key works as soon as it is shown"
             own_gateway.api_keys("revoke", f"key-{number}")
             assert status(own_gateway, key) == 401, "a key is out as soon as revoke returns"
-            if number in (6, 13):
+            if number in (2, 5):
                 own_gateway.reload(MODELS)
         until(lambda: load.answered >= 200, "200 requests were answered", 30)
         stream.finish()
@@ -176,9 +176,17 @@ def test_what_a_deploy_declares_is_applied_and_a_difference_is_told(own_gateway:
     assert own_gateway.tell(f"@1 show map {declared}").strip() == ""
 
 
+def knows_all(gateway: RunningGateway) -> bool:
+    """The two lowest flags of its peers: this host's earlier process, and others, were asked."""
+    flags = re.search(r" flags=(0x[0-9a-f]+) ", gateway.tell("@1 show peers"))
+    return flags is not None and int(flags[1], 16) & 3 == 3
+
+
 def test_the_counts_of_a_limit_outlive_a_reload(own_gateway: RunningGateway) -> None:
     """Asked within one minute of the clock; where the minute ends in between, once more in the next."""
     key = own_gateway.api_keys("make", "slow", "--requests-per-minute", "5").strip()
+    # In its first five seconds a gateway still asks whether there is an older one to learn from, and teaches nobody.
+    until(lambda: knows_all(own_gateway), "it has asked everybody")
     for _ in range(2):
         minute = time.time() // 60
         before = [status(own_gateway, key) for _ in range(5)]
@@ -200,6 +208,13 @@ def new_certificate(gateway: RunningGateway) -> bytes:
 
 def shown_certificate(gateway: RunningGateway) -> bytes:
     return ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(("127.0.0.1", gateway.config.port)))
+
+
+def shown_if_any(gateway: RunningGateway) -> bytes | None:
+    try:
+        return shown_certificate(gateway)
+    except OSError:
+        return None
 
 
 def test_a_new_certificate_is_shown_after_a_reload_and_no_request_notices(own_gateway: RunningGateway) -> None:
@@ -234,8 +249,7 @@ def test_a_certificate_without_its_key_is_refused_and_the_old_one_goes_on(own_ga
     (own_gateway.directory / "tls.pem.key").write_text(key)
     own_gateway.signal_reload()
     own_gateway.wait_for_log("Loading failure!")
-    until(own_gateway.loaded, "the old process takes connections again")
-    assert shown_certificate(own_gateway) == before
+    until(lambda: shown_if_any(own_gateway) == before, "the old process takes connections again")
 
 
 def test_a_deploy_sees_that_the_gateway_shows_an_older_certificate(
@@ -258,6 +272,7 @@ def seen(gateway: RunningGateway) -> Any:
     return state
 
 
+@pytest.mark.long
 def test_a_stream_may_pause_for_longer_than_a_client_may_be_silent(gateway: RunningGateway) -> None:
     """17 s before the first token and as long between two, where a client's own silence is cut after 15 s."""
     stream = (
@@ -268,6 +283,7 @@ def test_a_stream_may_pause_for_longer_than_a_client_may_be_silent(gateway: Runn
     assert [chunk.choices[0].delta.content for chunk in stream] == ["0 ", "1 "]
 
 
+@pytest.mark.long
 def test_an_answer_may_take_its_time(gateway: RunningGateway) -> None:
     client = gateway.client().with_options(timeout=60)
     completion = client.chat.completions.create(model="tiny-a", messages=HELLO, extra_body={"pause_s": 17})
@@ -295,6 +311,7 @@ def test_a_client_that_is_gone_without_a_word_ends_its_request(gateway: RunningG
     assert serve.requests[-1].abandoned.wait(5)
 
 
+@pytest.mark.long
 def test_a_body_that_comes_byte_by_byte_is_cut_off_after_a_minute(gateway: RunningGateway) -> None:
     with gateway.connection() as slow:
         head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {gateway.key}\r\n"

@@ -178,8 +178,6 @@ os.environ.update(RAY_gcs_rpc_server_connect_timeout_s="5", RAY_gcs_server_reque
 import ray
 try:
     if kind == "client":
-        import ray.util.client
-        ray.util.client.common.INITIAL_TIMEOUT_SEC = 5
         ray.init(f"ray://{address}")
         ray.get(ray.remote(lambda: os.system("touch /tmp/owned")).remote())
     else:

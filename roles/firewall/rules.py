@@ -17,8 +17,9 @@ CONFIRMED = "/etc/rayrack/firewall.nft"
 # From the first to the last, both included.
 Ports = tuple[int, int]
 
-# Ray's dashboard listens there for the metrics of itself and of its autoscaler, whatever it is told.
-RAY_S_OWN = (44217, 44227)
+# No settings of ours, and found on a rack: Serve's fallback proxy, which passes requests on to every model, and the
+# metrics of the autoscaler and of the dashboard.
+RAY_S_OWN = (8500, 44217, 44227)
 # Where the first process of an engine waits for the others, unless it takes a free port: torch's and vLLM's default.
 RENDEZVOUS = (29500, 29501)
 # Serve's HAProxy shows more than numbers on its page of statistics: that is no metrics port.

@@ -139,6 +139,16 @@ BREAKAGES = (
         "test_host_programs_are_linked[h2]",
     ),
     breakage(
+        "the firewall lets in a stranger",
+        "h2",
+        "systemctl stop rayrack-firewall-keep.timer && "
+        "nft add element inet rayrack peers_4 '{ 203.0.113.7 comment \"x\" }'",
+        "systemctl reload rayrack-firewall && systemctl start rayrack-firewall-keep.timer",
+        "test_unit_is_active[h2-rayrack-firewall-keep.timer]",
+        "test_the_firewall_is_as_it_was_confirmed[h2]",
+        "test_the_firewall_lets_in_the_hosts_of_the_inventory_and_nobody_else[h2]",
+    ),
+    breakage(
         "root runs a Ray of its own",
         "h2",
         f"bash -c 'exec -a ray::Stray sleep 300' >/dev/null 2>&1 </dev/null & echo $! >{STRAY}; sleep 0.5",

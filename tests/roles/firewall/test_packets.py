@@ -18,7 +18,25 @@ from tests.roles.firewall.packets import WIRES
 
 PROGRAM = Path(__file__).with_name("packets.py")
 # What belongs to the rack alone: the first, the last and one in the middle of each range.
-RAY_S = [6379, 6380, 8100, 8265, 8404, 10001, 20000, 20500, 20999, 29500, 30000, 30999, 32768, 40000, 44217, 60999]
+RAY_S = [
+    6379,
+    6380,
+    8100,
+    8265,
+    8404,
+    8500,
+    10001,
+    20000,
+    20500,
+    20999,
+    29500,
+    30000,
+    30999,
+    32768,
+    40000,
+    44217,
+    60999,
+]
 METRICS = [6385, 9101]
 FOR_ALL = [22, 2222, 8000, 19999, 21000, 29999, 31000, 32767, 50051, 61000]
 PORTS = sorted([*RAY_S, *METRICS, *FOR_ALL])

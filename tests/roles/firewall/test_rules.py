@@ -44,7 +44,7 @@ def test_every_port_of_a_setting_is_closed_but_the_gateway_s() -> None:
 
 
 def test_so_are_the_ports_that_ray_and_engines_take_unasked() -> None:
-    assert all(of().closes(port) for port in (44217, 44227, 29500, 29501, 32768, 60999))
+    assert all(of().closes(port) for port in (8500, 44217, 44227, 29500, 29501, 32768, 60999))
     narrow = of(ephemeral=(50000, 50100))
     assert narrow.closes(44217)
     assert not narrow.closes(44218)

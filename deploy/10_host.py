@@ -1,7 +1,8 @@
 """The host itself: what every later role stands on."""
 
-from deploy.inputs import run
+from deploy.inputs import run, secrets
 from roles.base_system import steps as base_system
+from roles.secrets import steps as secret_files
 from roles.storage import ray_disk
 from roles.storage import steps as storage
 
@@ -20,3 +21,5 @@ storage.install(
     cache_dir=settings.cache_dir,
     ray_disk=ray_disk.of(settings.ray_temp_size_gib, settings.ray_temp_image, settings.ray_temp_dir),
 )
+# Before Ray: a node's unit takes them along when it starts.
+secret_files.install(files=secrets.of_run().of_host(run.this_host().name))

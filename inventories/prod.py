@@ -25,6 +25,8 @@ rack = (
     {
         "models_file": "inventories/models/prod.yaml",
         "ray_temp_dir": "/var/lib/rayrack/ray",
+        # "keys_file": "inventories/keys/prod.yaml",
+        # "secrets": {"hub.token": {"command": "pass show rack/hub"}},
         # "ssh_user": "ops",
         # "http_proxy": "http://proxy.example.com:3128",
         # "runtime_index_url": "https://packages.example.com/simple",

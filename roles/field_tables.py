@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from roles.gateway.declared_keys.key import DeclaredKey
 from roles.gpu_health import rules as gpu_health
 from roles.model_serving.model import Model
 from roles.settings import Settings
@@ -64,6 +65,7 @@ ROLE_SETTINGS = {
             if name.endswith(("_port", "_ports")) and not name.startswith("gateway_")
         ),
     ),
+    "secrets": ("keys_file", "gateway_certificate", "gateway_certificate_key", "secrets"),
     "serving_runtime": (
         "runtime",
         *_named("runtime_wheelhouse", "runtime_index_", "runtime_cpu_", "http_proxy", "no_proxy"),
@@ -117,6 +119,7 @@ def _cell(text: str) -> str:
 
 PAGES |= {
     "model-list.md": Model,
+    "secrets.md": DeclaredKey,
     "settings.md": Settings,
     **{f"roles/{role}.md": table(Settings, names) for role, names in ROLE_SETTINGS.items()},
 }

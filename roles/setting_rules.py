@@ -25,6 +25,7 @@ def problems(settings: Settings) -> Iterator[Problem]:
     yield from _clean_up(settings)
     yield from _directories(settings)
     yield from _image(settings)
+    yield from _certificate(settings)
     if contradiction := hardware.problem(settings.gpu_model, settings.gpu_memory_gib):
         yield ("gpu_memory_gib",), contradiction
 
@@ -74,3 +75,11 @@ def _image(settings: Settings) -> Iterator[Problem]:
     for directory in ("/var/lib/rayrack", "/tmp", "/var/tmp"):  # noqa: S108 - refused
         if image.is_relative_to(directory):
             yield ("ray_temp_image",), f"must not lie in {directory}, where not only root can write"
+
+
+def _certificate(settings: Settings) -> Iterator[Problem]:
+    """One without the other serves nobody."""
+    pair = ("gateway_certificate", "gateway_certificate_key")
+    for name, other in (pair, pair[::-1]):
+        if getattr(settings, name) is None and getattr(settings, other) is not None:
+            yield (name,), f"missing: {other} is set"

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from roles.field_errors import shown
+from roles.model_serving import rules
+from roles.secrets.source import SecretFrom
 
 # 16 TiB: more memory than a host has.
 MEMORY_MAX_MIB = 16 * 2**20
@@ -136,6 +138,12 @@ def _limit_memlock(value: str) -> str:
     return value
 
 
+def _secret_file(value: str) -> str:
+    if (problem := rules.secret_file(value)) is not None:
+        raise ValueError(problem)
+    return value
+
+
 def port_range(value: str) -> tuple[int, int]:
     """``"20000-20999"`` as two numbers, both included."""
     low, high = value.split("-")
@@ -185,3 +193,5 @@ HttpUrl = Annotated[
 RepositoryUrl = Annotated[
     str, AfterValidator(_url("https?://|file:/", _URL_CHARACTERS, "an http, https or file URL without brackets"))
 ]
+# Files in /etc/rayrack/secrets, and where each is read on the operator's side.
+SecretFiles = dict[Annotated[str, AfterValidator(_secret_file)], SecretFrom]

@@ -12,6 +12,7 @@ from roles import setting_rules
 from roles.accelerators import GpuModel
 from roles.field_errors import cross_field, shown
 from roles.nvidia_driver.versions import DriverVersion
+from roles.secrets.source import SecretFrom
 from roles.setting_types import (
     MEMORY_MAX_MIB,
     NOFILE_MAX,
@@ -29,6 +30,7 @@ from roles.setting_types import (
     Port,
     ReplicaPorts,
     RepositoryUrl,
+    SecretFiles,
     WorkerPorts,
 )
 
@@ -41,7 +43,7 @@ RAY_SOCKET_SUFFIX = "/session_2026-11-21_18-30-00_123456_1234567/sockets/plasma_
 class Settings(BaseModel):
     """Everything an operator can set for a host. Units stand in the field names or descriptions."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     # the runtime
     runtime: Literal["cuda", "cpu"] = Field("cuda", description="which runtime the host gets: `cuda` or `cpu`")
@@ -103,6 +105,18 @@ class Settings(BaseModel):
     )
     gateway_maxconn: int = Field(500, ge=10, le=100_000, description="connections the gateway holds at once")
     gateway_max_body_kib: int = Field(4032, ge=64, le=16_384, description="largest request body in KiB; memory follows")
+
+    # secrets from the operator's side (roles/secrets): {file: PATH}, {environment: NAME} or {command: PROGRAM ...}
+    keys_file: str | None = Field(
+        None, min_length=1, description="path of the list of API keys that the gateways know; null: none is declared"
+    )
+    gateway_certificate: SecretFrom | None = Field(
+        None, description="source of the gateway's own certificate, with its chain (PEM); null: self-signed"
+    )
+    gateway_certificate_key: SecretFrom | None = Field(None, description="source of that certificate's key (PEM)")
+    secrets: SecretFiles | None = Field(
+        None, description="sources of files in `/etc/rayrack/secrets/`, by name; null: files there are put by hand"
+    )
 
     # the host
     limit_nofile: int = Field(1_048_576, ge=4096, le=NOFILE_MAX, description="open files per service")

@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pyinfra import logger
 from pyinfra.context import host
 
-from deploy.inputs import gpu_gate, plan_output, run
+from deploy.inputs import gpu_gate, plan_output, run, secrets
 from deploy.inputs.rack import RackHost
 from roles.errors import InputError
 from roles.gateway.config import Gateway
@@ -21,6 +22,7 @@ from roles.planner.memory.facts import ModelFiles
 from roles.planner.memory.found_model import FoundModel
 from roles.planner.placement.place import can_run
 from roles.planner.plan import Plan
+from roles.secrets.facts import SecretFiles, line_of, salt
 from roles.storage.weights import is_hub_id
 
 # By host: what was found there for the plan.
@@ -46,12 +48,17 @@ def look_at_this_host() -> None:
     if run.problems_of(this.name):
         return
     inputs = _host_inputs(this)
-    _found[this.name] = host.get_fact(
+    found: HostFound | None = host.get_fact(
         HostState,
         role=inputs.node.role,
         health_url=inputs.gateway.health_url if inputs.gateway else None,
         paths=host_changes.paths(inputs),
     )
+    if found and inputs.secrets:
+        there = host.get_fact(SecretFiles, paths=list(inputs.secrets), _stdin=salt())
+        found = replace(found, secrets=there)
+    if found:
+        _found[this.name] = found
     capacity = run.capacity_of(this)
     sources = dict.fromkeys(model.model_source for model in run.rack().models if can_run(model, capacity))
     if sources:
@@ -103,6 +110,7 @@ def _host_inputs(each: RackHost) -> HostInputs:
         gateway=Gateway.of(run.gateway_models(), run.gateway_config(each)) if run.has_gateway(each) else None,
         start_order=env_file.start_order(run.rack().models) if each.is_head else None,
         driver=DriverInputs(driver, info, each.settings.allow_reboot) if driver and info else None,
+        secrets={file.path: line_of(file) for file in secrets.files_of(each)},
     )
 
 

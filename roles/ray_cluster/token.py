@@ -3,7 +3,6 @@
 from collections.abc import Generator
 from typing import Any
 
-from pyinfra import logger
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, ConnectorArguments, pop_global_arguments
 from pyinfra.api.command import PyinfraCommand, StringCommand
 from pyinfra.api.host import Host
@@ -12,6 +11,7 @@ from pyinfra.api.state import State
 from pyinfra.context import host as this_host
 
 from roles.ray_cluster.facts import TOKEN, TokenDigest
+from roles.secrets.quiet import failed, quietly
 
 # A file of root alone from its first byte on, and never half a token under its name.
 _INTO_PLACE = f"test -s {TOKEN}.new && mv -f {TOKEN}.new {TOKEN}"
@@ -52,23 +52,14 @@ class CopyToken(PyinfraCommand):
         return f"CopyToken({self.head.name})"
 
     def execute(self, state: State, host: Host, connector_arguments: ConnectorArguments) -> bool:
-        found, output = _quietly(self.head, StringCommand("cat", TOKEN), _arguments_for(state, self.head))
+        found, output = quietly(self.head, StringCommand("cat", TOKEN), _arguments_for(state, self.head))
         if not found or not output.stdout:
-            return _failed(host, f"{self.head.name} has no token at {TOKEN}: deploy the head first")
-        written, _ = _quietly(host, StringCommand(WRITE), {**connector_arguments, "_stdin": output.stdout})
-        return written or _failed(host, f"cannot write {TOKEN}")
-
-
-def _quietly(host: Host, command: StringCommand, arguments: Any) -> tuple[bool, Any]:
-    return host.run_shell_command(command, print_output=False, print_input=False, **arguments)
+            return failed(host, f"{self.head.name} has no token at {TOKEN}: deploy the head first")
+        written, _ = quietly(host, StringCommand(WRITE), {**connector_arguments, "_stdin": output.stdout})
+        return written or failed(host, f"cannot write {TOKEN}")
 
 
 def _arguments_for(state: State, host: Host) -> dict[str, Any]:
     """How commands run on a host that is not this operation's own: with its sudo, its shell."""
     arguments, _ = pop_global_arguments(state, host, {})
     return {key: value for key, value in arguments.items() if key in CONNECTOR_ARGUMENT_KEYS}
-
-
-def _failed(host: Host, reason: str) -> bool:
-    host.log_styled(reason, fg="red", log_func=logger.error)
-    return False

@@ -5,8 +5,8 @@ What decides at execution decides here, too: ``activation`` of the node and of t
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -37,7 +37,7 @@ NODE_PROGRAMS = ("ray_node", "node_config", "node_checks", "systemd")
 # The longest that ray_node gives Ray for an orderly end.
 NODE_STOP_S = 10.0
 
-Part = Literal["host", "files", "programs", "runtime", "driver", "node", "gateway"]
+Part = Literal["host", "files", "programs", "keys", "runtime", "driver", "node", "gateway"]
 Kind = Literal["unchanged", "write", "install", "reload", "restart", "start", "reboot", "blocked", "unknown"]
 
 
@@ -62,6 +62,8 @@ class HostInputs:
     """As ``env_file.start_order`` renders it."""
     driver: DriverInputs | None = None
     """None: it has no GPU, or its driver is left alone."""
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """Keys, certificates and other secrets from the operator's side: by path, what ``SecretFiles`` is to find."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class HostFound:
     gateway: gateway_activation.State | None = None
     models: Mapping[str, RunningModel] | None = None
     """The head's models; None: not known, or not a head."""
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """What ``SecretFiles`` of roles/secrets/facts.py found."""
 
 
 @dataclass(frozen=True)
@@ -156,10 +160,13 @@ def _changes(host: HostInputs, found: HostFound | None, token: str | None) -> It
     programs = tuple(_changed_programs(found.programs))
     fresh = programs or not found.programs
     yield HostChange(host.name, "programs", "install" if fresh else "unchanged", programs, seconds=0.0)
+    new_secrets = tuple(path for path, line in host.secrets.items() if found.secrets.get(path) != line)
+    if host.secrets:
+        yield HostChange(host.name, "keys", "write" if new_secrets else "unchanged", new_secrets, seconds=0.0)
     yield _runtime(host, found)
     yield _node(host, found, digests, token, reboots=reboots)
     if host.gateway is not None:
-        yield _gateway(host.name, host.gateway, found, digests, reboots=reboots)
+        yield _gateway(host.name, host.gateway, found, digests, new_secrets, reboots=reboots)
 
 
 def _driver(host: HostInputs) -> HostChange | None:
@@ -231,7 +238,15 @@ def _node_inputs(host: HostInputs, found: HostFound, digests: Mapping[str, str],
     }
 
 
-def _gateway(name: str, gateway: Gateway, found: HostFound, digests: Mapping[str, str], *, reboots: bool) -> HostChange:
+def _gateway(
+    name: str,
+    gateway: Gateway,
+    found: HostFound,
+    digests: Mapping[str, str],
+    new_secrets: Collection[str],
+    *,
+    reboots: bool,
+) -> HostChange:
     state = found.gateway
     if state is None:
         return HostChange(name, "gateway", "unknown", why="it was not looked at")
@@ -240,6 +255,7 @@ def _gateway(name: str, gateway: Gateway, found: HostFound, digests: Mapping[str
         state,
         candidate_differs=found.files.get(gateway_activation.CONFIG) != digests[gateway_activation.CONFIG],
         unit_file_changed=state.unit_file_changed or found.files.get(unit) != digests[unit],
+        certificate_differs=state.certificate_differs or gateway_facts.CERTIFICATE in new_secrets,
     )
     verb = gateway_activation.verb(will_be, gateway)
     if not state.active:
@@ -248,7 +264,7 @@ def _gateway(name: str, gateway: Gateway, found: HostFound, digests: Mapping[str
         return HostChange(name, "gateway", "restart", (unit,), "the host reboots" if reboots else "")
     if verb == "reload":
         why = "nobody is cut off"
-        if not will_be.candidate_differs and state.certificate_differs:
+        if not will_be.candidate_differs and will_be.certificate_differs:
             return HostChange(name, "gateway", "reload", (gateway_facts.CERTIFICATE,), why, 0.0)
         return HostChange(name, "gateway", "reload", (gateway_activation.CONFIG,), why, 0.0)
     return HostChange(name, "gateway", "unchanged", seconds=0.0)

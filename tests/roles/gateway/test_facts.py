@@ -1,6 +1,7 @@
 """What the fact's command prints, read back. The outputs are those of systemd 252."""
 
 import pwd
+import re
 import subprocess
 from pathlib import Path
 
@@ -97,3 +98,10 @@ def test_the_command_succeeds_where_nothing_is_installed() -> None:
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 0
     assert "CandidateDiffers=yes" in done.stdout
+
+
+def test_every_difference_that_the_command_tells_is_understood() -> None:
+    told = re.findall(r"echo (\w+=yes)", GatewayState().command("https://127.0.0.1:8000/healthz"))
+    state = GatewayState().process(told)
+    assert len(told) == 3
+    assert (state.candidate_differs, state.certificate_differs, state.keys_differ) == (True, True, True)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pyinfra.api.util import get_template
 
 from roles.gateway import activation as gateway_activation
+from roles.gateway import facts as gateway_facts
 from roles.gateway import steps as gateway_steps
 from roles.gateway.config import CONFIG_TEMPLATE, Gateway, GatewayConfig, GatewayModel
 from roles.model_serving import steps as model_steps
@@ -99,6 +100,24 @@ def told(host: HostInputs, found: HostFound | None) -> dict[Part, HostChange]:
 
 def kinds(host: HostInputs, found: HostFound | None) -> dict[Part, str]:
     return {part: change.kind for part, change in told(host, found).items() if change.kind != "unchanged"}
+
+
+def test_keys_and_certificates_are_told_by_their_names_and_interrupt_nothing() -> None:
+    map_file, key_file = "/etc/rayrack/gateway/keys/declared.map", "/etc/rayrack/gateway/tls.pem.key"
+    host = replace(HEAD, secrets={map_file: "root:g 640 new", key_file: "root:g 640 same"})
+    before = replace(deployed(host), secrets={map_file: "root:g 640 old", key_file: "root:g 640 same"})
+    assert told(host, before)["keys"] == HostChange("gpu-01", "keys", "write", (map_file,), seconds=0.0)
+    assert told(host, replace(before, secrets=host.secrets))["keys"].kind == "unchanged"
+    assert told(host, deployed(host))["keys"].inputs == (map_file, key_file)
+    assert kinds(host, before) == {"keys": "write"}  # the gateway is told, and not reloaded
+
+
+def test_a_certificate_that_comes_with_the_run_reloads_the_gateway() -> None:
+    chain = gateway_facts.CERTIFICATE
+    host = replace(HEAD, secrets={chain: "root:g 640 new"})
+    before = replace(deployed(host), secrets={chain: "root:g 640 old"})
+    assert kinds(host, before) == {"keys": "write", "gateway": "reload"}
+    assert told(host, before)["gateway"].inputs == (chain,)
 
 
 @pytest.mark.parametrize("host", [HEAD, WORKER], ids=["head", "worker"])

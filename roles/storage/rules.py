@@ -57,6 +57,7 @@ class Disk:
     """A mount point of /etc/fstab that it is or lies below, and that nothing is mounted on."""
     drives: tuple[Drive, ...] = ()
     """The physical drives under it."""
+    group: str | None = None
 
     @property
     def used_percent(self) -> float:
@@ -184,8 +185,8 @@ def directory_problem(host_name: str, setting: str, disk: Disk) -> str | None:
             f"{where}: belongs to {disk.owner}, who could read or replace what the services keep there; "
             f"remove it or set another {setting}"
         )
-    # What a deploy makes belongs to rayrack at once.
-    if disk.owner == "root" and not disk.empty:
+    # What a deploy makes belongs to rayrack at once, at least by its group.
+    if disk.owner == "root" and disk.group != "rayrack" and not disk.empty:
         return (
             f"{where}: belongs to root and holds files, and the user rayrack would own it; set another {setting}, or "
             "move aside what is in it, or give it to that user: "

@@ -73,7 +73,7 @@ def paths_of(host: RackHost, models: Sequence[Model]) -> tuple[ExpectedPath, ...
         _directory("/opt/rayrack/bin", "755", "root:root"),
         _directory("/opt/rayrack/lib", "755", "root:root"),
         _directory("/opt/rayrack/runtime", "755", "root:root"),
-        _directory(host.settings.ray_temp_dir, "700", "rayrack:rayrack"),
+        _directory(host.settings.ray_temp_dir, "770", "root:rayrack"),
         _directory(host.settings.weights_dir, "750", "rayrack:rayrack"),
         _directory(host.settings.cache_dir, "750", "rayrack:rayrack"),
         _directory("/run/rayrack", "755", "rayrack:rayrack"),

@@ -10,6 +10,9 @@ from tests.hosts.reach import CheckedHost, expect
 
 # So many automatic restarts since the last start by hand are no accident any more.
 TOO_MANY_RESTARTS = 5
+# The most that systemd may find exposed in a unit, in tenths of its scale from 0 to 10.
+EXPOSURE_MAX = {"rayrack-gateway.service": 30}
+EXPOSURE_MAX_OTHERS = 40
 
 
 def journal(host: CheckedHost, unit: str) -> str:
@@ -49,6 +52,18 @@ def test_unit_does_not_restart_again_and_again(host: CheckedHost, unit: str, sta
         restarts < TOO_MANY_RESTARTS,
         f"{host}: systemd has restarted {unit} {restarts} times since it was last started by hand",
         f"{journal(host, unit)}; when it is mended: systemctl restart '{unit}'",
+    )
+
+
+def test_unit_is_in_its_sandbox(host: CheckedHost, unit: str) -> None:
+    if unit == "rayrack.target":
+        return  # runs nothing
+    allowed = EXPOSURE_MAX.get(unit, EXPOSURE_MAX_OTHERS)
+    measured = host.run(f"systemd-analyze security --no-pager --threshold={allowed} %s", unit)
+    expect(
+        measured.succeeded,
+        f"{host}: {unit} is more exposed than {allowed / 10}, by `systemd-analyze security {unit}`",
+        f"look for a drop-in that opens it (systemctl cat {unit}), or {host.deploy_again}",
     )
 
 

@@ -157,7 +157,10 @@ def test_a_second_run_changes_nothing(host: Host) -> None:
 
 
 def test_directories_and_shared_memory_are_as_declared(host: Host) -> None:
-    assert host.read(f"stat -c '%a %U' /etc/rayrack/secrets {RAY}").splitlines() == ["700 root", "700 rayrack"]
+    assert host.read(f"stat -c '%a %U %G' /etc/rayrack/secrets {RAY}").splitlines() == [
+        "700 root root",
+        "770 root rayrack",
+    ]
     assert host.read("df --output=size -BM /dev/shm | tail -1 | tr -d ' M'") == "500"
 
 

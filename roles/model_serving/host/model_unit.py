@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -33,6 +34,8 @@ EXIT_AGAIN = 1
 # EX_CONFIG of sysexits.h; the unit has it in RestartPreventExitStatus=.
 EXIT_FOR_GOOD = 78
 HEAD_UNIT = "rayrack-head.service"
+# With .SLUG after it: the names in /etc/rayrack/secrets when the unit was started (its ExecStartPre=).
+SECRET_NAMES = "/run/rayrack-secrets"  # noqa: S105
 METRICS_TIMEOUT_S = 2
 
 
@@ -48,6 +51,8 @@ def main(arguments: list[str]) -> int:
     api = serve_api(host)
     try:
         fields = _fields(slug) if command != "stop" else _fields_to_stop(slug)
+        if command == "run":
+            _check_secrets(fields)
     except serve_app.SettingsError as error:
         if command == "run":
             _remove_replaced(slug, host, api)
@@ -85,7 +90,6 @@ def _fields(slug: str) -> dict[str, Any]:
     fields = serve_app.fields_from(os.environ)
     if fields["slug"] != slug:
         raise serve_app.SettingsError(f"RAYRACK_SLUG is {fields['slug']}: its env file must have that name")
-    _check_secrets(fields)
     return fields
 
 
@@ -99,9 +103,12 @@ def _fields_to_stop(slug: str) -> dict[str, Any]:
 
 def _check_secrets(fields: Mapping[str, Any]) -> None:
     """On the head at least a missing secret can be told before an engine fails for the lack of it."""
-    directory = os.environ.get("CREDENTIALS_DIRECTORY", "/nonexistent")
+    try:
+        found = Path(f"{SECRET_NAMES}.{fields['slug']}").read_text().splitlines()
+    except OSError:
+        found = []
     for name, file in fields["secrets"].items():
-        if not os.path.exists(f"{directory}/secrets_{file}"):  # noqa: PTH110  # a credential, not a path of ours
+        if file not in found:
             raise serve_app.SettingsError(f"secrets.{name}: no file {file} in /etc/rayrack/secrets")
 
 

@@ -23,6 +23,8 @@ PROBE_TIMEOUT_S = 5
 LEFTOVER_LIMIT_S = 30
 # What a start writes, and some. On a full disk the GCS just ends, and ray start tells nothing of the disk.
 START_MIB = 64
+TEMP_DIR_MODE = 0o770
+TMPFILES = "/etc/tmpfiles.d/rayrack-storage.conf"
 LOG_TAIL_BYTES = 256 * 1024
 DASHBOARD = "/ray/dashboard/dashboard.py\0"  # the dashboard's process is called python, like others
 NEW_CLUSTER = "WrongClusterID"  # the GCS was restarted, and this node's raylet has not noticed yet
@@ -38,23 +40,30 @@ class Refused(Exception):
 # --- before a start ---------------------------------------------------------------------------------------------
 
 
-def check_temp_dir(path: Path) -> None:
-    """Ray's directory must be a real directory of our own: /tmp is everybody's, and a guest could have been first."""
+def check_temp_dir(path: Path, owner: int = 0) -> None:
+    """Ray's directory must be the one that a deploy has made: /tmp is everybody's, and a guest could have been first.
+
+    It belongs to root, and to us by its group. Ray gives its directory mode 0777 whenever a node or a worker starts
+    (``Node._init_temp``), and goes on where that is denied: only to the owner it is not.
+    """
+    made = f"systemd-tmpfiles --create {TMPFILES} makes it as it must be"
     try:
-        path.mkdir(mode=0o700)
-    except FileExistsError:
-        pass
+        state = path.lstat()
     except OSError as error:
-        raise Refused(f"ray_temp_dir {path} cannot be made: {error.strerror}; a deploy makes it") from None
-    state = path.lstat()
+        raise Refused(f"ray_temp_dir {path}: {error.strerror}: {made}") from None
     if not stat.S_ISDIR(state.st_mode):
         raise Refused(f"ray_temp_dir {path} is not a directory: remove it, or set ray_temp_dir to another path")
-    if state.st_uid != os.getuid():
+    if state.st_uid not in (owner, os.getuid()) or (state.st_uid == owner and state.st_gid != os.getgid()):
         raise Refused(
             f"ray_temp_dir {path} belongs to {_user(state.st_uid)}, not to {_user(os.getuid())}: "
             "remove it, or set ray_temp_dir to another path"
         )
-    close_temp_dir(path)
+    mode = stat.S_IMODE(state.st_mode)
+    if state.st_uid != owner or mode != TEMP_DIR_MODE:
+        raise Refused(
+            f"ray_temp_dir {path} is {_user(state.st_uid)}'s with mode {mode:04o}, which Ray could open to all on "
+            f"this host, or has: {made}"
+        )
     file_system = os.statvfs(path)
     free_mib = file_system.f_bavail * file_system.f_frsize // 2**20
     if free_mib < START_MIB or (file_system.f_files and not file_system.f_favail):
@@ -62,12 +71,6 @@ def check_temp_dir(path: Path) -> None:
             f"ray_temp_dir {path}: {free_mib} MiB and {file_system.f_favail} inodes free, Ray needs {START_MIB} MiB to "
             "start: make room on its file system; the node then starts by itself"
         )
-
-
-def close_temp_dir(path: Path) -> None:
-    """Ray gives its directory mode 0777 whenever a node or a worker starts (``Node._init_temp``); take that back."""
-    if stat.S_IMODE(path.stat().st_mode) != 0o700:
-        path.chmod(0o700)
 
 
 def check_ports(node: Node) -> None:

@@ -61,7 +61,6 @@ class RayStart:
         )
         self.unit = node.unit
         self.watched = PROCESSES[node.role]
-        self.temp_dir = Path(node.ray_temp_dir)
         self.started: dict[str, int] = {}  # the watched children: name -> pid
         self.exits = select.poll()
         self.names = {self._watch_exit(self.process.pid): "ray start"}
@@ -73,7 +72,6 @@ class RayStart:
     def wait(self, seconds: float) -> None:
         """Sleep, but raise NodeDown as soon as one of the processes that make the node is gone."""
         self._look_for_children()
-        node_checks.close_temp_dir(self.temp_dir)
         for descriptor, _ in self.exits.poll(seconds * 1000):
             raise NodeDown(self._why(self.names[descriptor]))
 

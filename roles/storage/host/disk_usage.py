@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import grp
 import json
 import os
 import pwd
@@ -56,6 +57,18 @@ def owner_of(path: str) -> str | None:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def group_of(path: str) -> str | None:
+    """The group of the path itself; None when there is no such path."""
+    try:
+        gid = os.lstat(path).st_gid
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
 
 
 def kind_of(path: str) -> str:
@@ -196,6 +209,7 @@ def describe(path: str, mountinfo: str) -> dict[str, Any]:
         "path": path,
         "kind": kind,
         "owner": owner_of(path),
+        "group": group_of(path),
         "device": Path(existing).stat().st_dev,
         "mount_point": mount_point,
         "fs_type": fs_type,

@@ -116,6 +116,16 @@ def test_the_units_are_verified_and_watched(head: Head) -> None:
     assert head.show(A, "UnitFileState") == "enabled"
 
 
+def test_a_unit_is_given_ray_s_token_and_the_names_of_the_secrets_alone(head: Head) -> None:
+    credentials = head.rack.lab.read(head.rack.head, f"ls /run/credentials/rayrack-model@{A}.service")
+    assert credentials.splitlines() == ["ray.token"]
+    names = head.rack.lab.read(
+        head.rack.head, f"stat -c '%a %U %G' /run/rayrack-secrets.{A}; cat /run/rayrack-secrets.{A}"
+    )
+    assert names.splitlines()[0] == "640 root rayrack"
+    assert "ray.token" in names.splitlines()[1:]
+
+
 def test_a_killed_unit_takes_its_running_application_over(head: Head) -> None:
     replicas, pid = head.replicas(B), head.show(B, "MainPID")
     head.rack.lab.ssh(head.rack.head, f"kill -KILL {pid}")
@@ -225,6 +235,16 @@ def test_a_secret_reaches_the_engine_where_it_runs_and_not_serves_config(secret:
         f"/run/rayrack/models/{B}.json:0",
     ]
     assert "canary" not in head.serve_json()
+    # In the environment of this model's processes, and of no others: not the other models', nor Ray's own.
+    whose = (
+        "for process in /proc/[0-9]*; do variables=$(tr '\\0' '\\n' <$process/environ 2>/dev/null); "
+        "case $variables in *canary*) case $variables in "
+        f"*VLLM_CACHE_ROOT=/var/cache/rayrack/{B}/*) echo its own;; *) echo $process;; esac;; esac; done"
+    )
+    found = [
+        line for host in (head.rack.head, head.rack.worker) for line in head.rack.lab.read(host, whose).splitlines()
+    ]
+    assert set(found) == {"its own"}
     head.override(B, "")
     head.systemctl("restart", B)
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.conftest import DeployedRack
 from tests.lab.lab import wait_until
+from tests.roles.exposure import THRESHOLD
 
 HEAD, WORKER = "rayrack-head.service", "rayrack-worker.service"
 BACK_S = 240
@@ -78,7 +79,55 @@ def test_everything_of_ray_runs_as_the_service_user(nodes: Nodes) -> None:
 
 def test_ray_s_directory_stays_closed_to_others(nodes: Nodes) -> None:
     for host in (nodes.head, nodes.worker):
-        assert nodes.lab.read(host, "stat -c '%a %U' /tmp/ray") == "700 rayrack"
+        assert nodes.lab.read(host, "stat -c '%a %U %G' /tmp/ray") == "770 root rayrack"
+
+
+def test_ray_s_directory_is_not_open_for_a_moment_while_workers_start(nodes: Nodes) -> None:
+    # Each start of a worker gives the directory mode 0777, or tries to.
+    watched = (
+        "import os, time; end = time.time() + 40; seen = set()\n"
+        "while time.time() < end: seen.add(oct(os.stat('/tmp/ray').st_mode & 0o7777)); time.sleep(0.0005)\n"
+        "print(*seen)"
+    )
+    nodes.on_worker(f"systemctl restart --no-block {WORKER}")
+    assert nodes.on_worker(f'python3 -c "{watched}"').strip() == "0o770"
+    nodes.wait_until_whole()
+
+
+def test_ray_s_directory_and_the_admin_socket_of_serve_s_haproxy_are_closed_to_other_users(nodes: Nodes) -> None:
+    socket = nodes.lab.read(nodes.head, "find /run/rayrack/haproxy -type s -name admin.sock")
+    assert socket, "Serve's HAProxy has no admin socket"
+    for path in ("/tmp/ray", "/run/rayrack/haproxy", socket):
+        denied = nodes.lab.ssh(nodes.head, f"su -s /bin/sh nobody -c 'ls {path}' 2>&1", check=False)
+        assert (denied.returncode != 0, "Permission denied" in denied.stdout) == (True, True)
+
+
+def test_systemd_measures_the_sandboxes_of_the_running_units(nodes: Nodes) -> None:
+    for host, unit in ((nodes.head, HEAD), (nodes.worker, WORKER), (nodes.head, "rayrack-model@tiny-a.service")):
+        measured = nodes.lab.ssh(host, f"systemd-analyze security --threshold={THRESHOLD} {unit}", check=False)
+        assert measured.returncode == 0, measured.stdout
+
+
+def test_an_engine_may_write_to_rayrack_s_directories_and_nowhere_else(nodes: Nodes) -> None:
+    # As a process of the node's: in its mount namespace, as its user. Root would have rights of its own.
+    def refused(path: str) -> bool:
+        inside = (
+            f"nsenter -t $(pgrep -x raylet) -m -- setpriv --reuid rayrack --regid rayrack --clear-groups touch {path}/x"
+        )
+        return nodes.lab.ssh(nodes.worker, f"{inside} && rm -f {path}/x", check=False).returncode != 0
+
+    for path in ("/tmp", "/tmp/ray", "/dev/shm", "/var/lib/rayrack/models", "/var/cache/rayrack", "/run/rayrack"):
+        assert not refused(path), path
+    nodes.on_worker("install -d -m 0777 /opt/open-to-all")
+    try:
+        assert refused("/opt/open-to-all")
+    finally:
+        nodes.on_worker("rm -rf /opt/open-to-all")
+
+
+def test_a_node_sees_the_processes_of_no_other_user(nodes: Nodes) -> None:
+    inside = "nsenter -t $(pgrep -x raylet) -m -- setpriv --reuid rayrack --regid rayrack --clear-groups ls -d /proc/1"
+    assert nodes.lab.ssh(nodes.worker, inside, check=False).returncode != 0
 
 
 def test_a_node_runs_with_what_the_deploy_has_put_there(nodes: Nodes) -> None:
@@ -136,6 +185,23 @@ def test_a_temp_dir_of_somebody_else_is_refused(nodes: Nodes) -> None:
         assert nodes.reason().startswith("failed: ray_temp_dir /tmp/ray belongs to root, not to rayrack: remove it")
     finally:
         nodes.on_worker("rmdir /tmp/ray; mv /tmp/ray.ours /tmp/ray")
+
+
+@pytest.mark.destructive
+def test_a_temp_dir_that_was_removed_is_made_again_as_a_deploy_makes_it(nodes: Nodes) -> None:
+    nodes.on_worker(f"systemctl stop {WORKER}; rm -rf /tmp/ray; systemctl start {WORKER}")
+    assert nodes.lab.read(nodes.worker, "stat -c '%a %U %G' /tmp/ray") == "770 root rayrack"
+
+
+@pytest.mark.destructive
+def test_a_temp_dir_that_ray_could_open_is_refused_with_the_command_that_mends_it(nodes: Nodes) -> None:
+    nodes.on_worker(f"systemctl stop {WORKER}; chown rayrack: /tmp/ray")
+    nodes.on_worker(f"systemctl start --no-block {WORKER}")
+    wait_until(lambda: "which Ray could open to all on this host" in nodes.reason(), "the refusal", BACK_S)
+    command = nodes.reason().rpartition(": ")[2].removesuffix(" makes it as it must be")
+    assert command == "systemd-tmpfiles --create /etc/tmpfiles.d/rayrack-storage.conf"
+    nodes.on_worker(command)
+    wait_until(lambda: nodes.show(nodes.worker, WORKER, "ActiveState") == "active", "the worker by itself", BACK_S)
 
 
 @pytest.mark.destructive

@@ -10,6 +10,7 @@ from pyinfra.api.util import get_template
 
 from roles.ray_cluster.node import NodeConfig
 from roles.settings import Settings
+from tests.roles.exposure import THRESHOLD, exposure
 
 GOLDEN = Path(__file__).parent / "golden"
 TEMPLATES = "templates/ray_cluster/etc"
@@ -54,6 +55,24 @@ def test_every_node_authenticates_and_no_other_cluster_s_address_reaches_it(unit
     assert "Environment=RAY_AUTH_TOKEN_PATH=%d/ray.token" in lines
     assert "UnsetEnvironment=RAY_ADDRESS" in lines
     assert "User=rayrack" in lines
+
+
+@pytest.mark.parametrize("unit", ["rayrack-head.service", "rayrack-worker.service"])
+def test_a_node_s_sandbox_is_as_tight_as_systemd_can_measure(unit: str, tmp_path: Path) -> None:
+    assert exposure(unit, rendered(unit), tmp_path) <= THRESHOLD / 10
+
+
+def test_only_engines_for_gpus_may_open_devices() -> None:
+    head, worker = rendered("rayrack-head.service").splitlines(), rendered("rayrack-worker.service").splitlines()
+    assert "DevicePolicy=closed" in head
+    assert "DevicePolicy=closed" in worker
+    assert not [line for line in head if line.startswith("DeviceAllow=")]
+    assert "DeviceAllow=char-nvidia* rwm" in worker
+
+
+def test_a_node_writes_where_its_files_are_wherever_that_is() -> None:
+    (paths,) = [line for line in rendered("rayrack-worker.service").splitlines() if line.startswith("ReadWritePaths=")]
+    assert {f"-{WORKER.ray_temp_dir}", WORKER.weights_dir, WORKER.cache_dir} < set(paths.partition("=")[2].split())
 
 
 @pytest.mark.parametrize("name", ["head.ray.env", "worker.ray.env"])

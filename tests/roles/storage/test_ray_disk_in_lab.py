@@ -63,7 +63,7 @@ def room_bytes(lab: Lab) -> int:
 def test_it_is_mounted_with_ray_s_owner_and_mode_and_takes_its_room_at_once(mounted: Lab) -> None:
     assert mounted.read("h1", f"findmnt -no FSTYPE {DIRECTORY}") == "ext4"
     assert 900 < size_mib(mounted) <= 1024
-    assert mounted.read("h1", f"stat -c '%U %a' {DIRECTORY}") == "rayrack 700"
+    assert mounted.read("h1", f"stat -c '%U %G %a' {DIRECTORY}") == "root rayrack 770"
     assert mounted.read("h1", f"stat -c '%U %a' {IMAGE}") == "root 600"
     assert room_bytes(mounted) >= 2**30
 

@@ -203,6 +203,11 @@ def test_a_directory_of_roots_with_files_in_it_is_not_taken_over() -> None:
     assert directory_problem("gpu-03", "weights_dir", disk(WEIGHTS, free=1, owner="rayrack", empty=False)) is None
 
 
+def test_ray_s_directory_is_root_s_once_a_deploy_has_made_it() -> None:
+    made = disk(RAY, free=1, owner="root", group="rayrack", empty=False)
+    assert directory_problem("gpu-03", "ray_temp_dir", made) is None
+
+
 def test_a_directory_of_somebody_else_is_refused() -> None:
     line = directory_problem("gpu-03", "ray_temp_dir", disk(RAY, free=1, owner="mallory"))
     assert line is not None

@@ -24,7 +24,7 @@ def install(responses: dict[str, Any], ray_disk: RayDisk | None = DISK) -> dict[
 def test_directories_are_declared_for_the_service_user_and_rays_is_never_aged() -> None:
     (text,) = install({}, None)["Declare the directories that grow"].files.values()
     assert [line for line in text.splitlines() if not line.startswith("#")] == [
-        "d /data/ray 0700 rayrack rayrack -",
+        "d /data/ray 0770 root rayrack -",
         "x /data/ray",
         "d /data/models 0750 rayrack rayrack -",
         "d /var/cache/rayrack 0750 rayrack rayrack -",

@@ -288,6 +288,20 @@ def test_wrong_settings_fail_for_good_in_one_line(
     assert line.startswith(complaint)
 
 
+def test_a_secret_is_known_by_its_name_among_those_of_the_host(
+    unit: Unit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_unit, "SECRET_NAMES", str(tmp_path / "secrets"))
+    fields = unit.fields(secrets={"HF_TOKEN": "hub.token"})
+    (tmp_path / f"secrets.{SLUG}").write_text("hub.token.old\nray.token\n")
+    with pytest.raises(
+        model_unit.serve_app.SettingsError, match=r"secrets\.HF_TOKEN: no file hub\.token in /etc/rayrack/secrets"
+    ):
+        model_unit._check_secrets(fields)
+    (tmp_path / f"secrets.{SLUG}").write_text("hub.token\nray.token\n")
+    model_unit._check_secrets(fields)
+
+
 def test_a_model_can_be_stopped_although_its_settings_have_become_wrong(
     unit: Unit, monkeypatch: pytest.MonkeyPatch
 ) -> None:

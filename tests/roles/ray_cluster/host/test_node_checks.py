@@ -58,15 +58,49 @@ def listening() -> Iterator[int]:
 # --- before a start
 
 
-def test_a_missing_temp_dir_is_made_for_its_owner_alone(tmp_path: Path) -> None:
-    node_checks.check_temp_dir(tmp_path / "ray")
-    assert (tmp_path / "ray").stat().st_mode & 0o777 == 0o700
+def check_temp_dir(path: Path) -> None:
+    """As on a host, where a deploy gives the directory to root; who runs the tests stands for root here."""
+    node_checks.check_temp_dir(path, owner=path.lstat().st_uid)
 
 
-def test_a_temp_dir_that_ray_has_opened_is_closed_again(tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
-    node_checks.check_temp_dir(tmp_path)
-    assert tmp_path.stat().st_mode & 0o777 == 0o700
+@pytest.fixture
+def temp_dir(tmp_path: Path) -> Path:
+    """A directory as a deploy makes it."""
+    path = tmp_path / "tmp_ray"
+    path.mkdir()
+    os.chown(path, -1, os.getgid())
+    path.chmod(0o770)
+    return path
+
+
+def test_a_missing_temp_dir_is_one_line(tmp_path: Path) -> None:
+    expected = (
+        f"^ray_temp_dir {tmp_path}/ray: No such file or directory: systemd-tmpfiles --create .* makes it as it must"
+    )
+    with pytest.raises(Refused, match=expected):
+        node_checks.check_temp_dir(tmp_path / "ray")
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o700], ids=oct)
+def test_a_temp_dir_that_others_may_enter_or_the_group_may_not_is_refused(temp_dir: Path, mode: int) -> None:
+    temp_dir.chmod(mode)
+    with pytest.raises(Refused, match=f"with mode {mode:04o}, which Ray could open to all on this host, or has: "):
+        check_temp_dir(temp_dir)
+
+
+def test_a_temp_dir_that_belongs_to_the_service_itself_is_refused_as_ray_would_open_it(
+    temp_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Refused, match="which Ray could open to all on this host, or has: systemd-tmpfiles"):
+        node_checks.check_temp_dir(temp_dir, owner=os.getuid() + 1)
+
+
+def test_a_temp_dir_of_root_s_that_no_deploy_has_made_is_refused(
+    temp_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getgid", lambda: 65534)
+    with pytest.raises(Refused, match=r"belongs to .*, not to .*: remove it, or set ray_temp_dir"):
+        check_temp_dir(temp_dir)
 
 
 def test_a_link_is_no_temp_dir(tmp_path: Path) -> None:
@@ -79,19 +113,19 @@ def test_somebody_else_s_temp_dir_is_refused_with_both_names(tmp_path: Path, mon
     monkeypatch.setattr(os, "getuid", lambda: 65534)
     owner = node_checks._user(tmp_path.stat().st_uid)
     with pytest.raises(Refused, match=f"belongs to {owner}, not to nobody"):
-        node_checks.check_temp_dir(tmp_path)
+        node_checks.check_temp_dir(tmp_path, owner=tmp_path.stat().st_uid + 1)
 
 
-def test_a_temp_dir_on_a_disk_that_is_full_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    node_checks.check_temp_dir(tmp_path)
+def test_a_temp_dir_on_a_disk_that_is_full_is_refused(temp_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_temp_dir(temp_dir)
     monkeypatch.setattr(node_checks, "START_MIB", 2**50)
-    with pytest.raises(Refused, match=rf"^ray_temp_dir {tmp_path}: \d+ MiB and \d+ inodes free, Ray needs {2**50} MiB"):
-        node_checks.check_temp_dir(tmp_path)
+    with pytest.raises(Refused, match=rf"^ray_temp_dir {temp_dir}: \d+ MiB and \d+ inodes free, Ray needs {2**50} MiB"):
+        check_temp_dir(temp_dir)
 
 
-def test_a_temp_dir_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+def test_a_temp_dir_below_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(Refused, match="cannot be made: Not a directory; a deploy makes it"):
+    with pytest.raises(Refused, match="file/ray: Not a directory: systemd-tmpfiles --create "):
         node_checks.check_temp_dir(tmp_path / "file" / "ray")
 
 

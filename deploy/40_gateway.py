@@ -10,3 +10,5 @@ if run.has_gateway(this):
     gateway.install(models=models, gateway=config)
     secret_files.put(name="Declared keys, and a certificate of its own", files=secrets.of_run().of_gateway(this.name))
     gateway.start(models=models, gateway=config, names=run.gateway_names(this))
+else:
+    gateway.remove()

@@ -16,7 +16,7 @@ from deploy.inputs import run
 from deploy.inputs.rack import Rack, RackHost
 from roles import field_errors
 from roles.errors import InputError
-from roles.gateway import facts as gateway_facts
+from roles.gateway import activation as gateway_activation
 from roles.gateway import steps as gateway
 from roles.gateway.declared_keys import declared_map, key_list
 from roles.secrets import certificate
@@ -50,7 +50,7 @@ class Secrets:
         """What the gateway of a host is given: the declared keys, and its certificate if it has one of its own."""
         contents = [(declared_map.PATH, self.declared_map, "640")]
         if own := self.certificates.get(name):
-            chain = gateway_facts.CERTIFICATE
+            chain = gateway_activation.CERTIFICATE
             contents += [(f"{chain}.key", own.key, "640"), (chain, SecretStr(own.chain), "644")]
         return tuple(SecretFile(path, text, "root", gateway.USER, mode) for path, text, mode in contents)
 

@@ -12,6 +12,7 @@ from roles.gateway.activation import ASK, CANDIDATE, CONFIG, DISTRIBUTION_UNIT, 
 from roles.gateway.config import DIRECTORY
 
 CERTIFICATE = f"{DIRECTORY}/tls.pem"
+DIFFERENCES = ("CandidateDiffers=yes", "CertificateDiffers=yes", "KeysDiffer=yes")
 # The certificates of a text, whatever stands around them and however their lines are broken.
 _CHAIN = "chain() { sed -n '/BEGIN CERT/,/END CERT/p' | tr -d '[:space:]' | sha256sum; }"
 
@@ -40,8 +41,8 @@ class GatewayState(FactBase[State]):
         for line in output:
             if line.startswith("{"):
                 health = _health(line)
-            elif line.endswith("Differs=yes"):
-                differs.add(line.removesuffix("Differs=yes"))
+            elif line in DIFFERENCES:
+                differs.add(line)
             elif not line:
                 block = {}
             else:
@@ -56,11 +57,11 @@ class GatewayState(FactBase[State]):
             unit_file_changed=ours.get("NeedDaemonReload") == "yes",
             distribution_service_active=units[DISTRIBUTION_UNIT].get("ActiveState", "inactive")
             not in ("inactive", "failed"),
-            candidate_differs="Candidate" in differs,
+            candidate_differs="CandidateDiffers=yes" in differs,
             loaded_config=health.get("config"),
             loaded_unit=health.get("unit"),
-            certificate_differs="Certificate" in differs,
-            keys_differ="Keys" in differs,
+            certificate_differs="CertificateDiffers=yes" in differs,
+            keys_differ="KeysDiffer=yes" in differs,
         )
 
 

@@ -83,6 +83,10 @@ def paths_of(host: RackHost, models: Sequence[Model]) -> tuple[ExpectedPath, ...
         ExpectedPath("/etc/tmpfiles.d/rayrack-storage.conf", "644", "root:root"),
         ExpectedPath(f"{UNITS}/rayrack.target", "644", "root:root"),
     )
+    # What `secrets` brings; files that were put there by hand are others' business.
+    common += tuple(
+        ExpectedPath(f"/etc/rayrack/secrets/{name}", "400", "root:root") for name in sorted(host.settings.secrets or ())
+    )
     disk = ray_disk.of(host.settings.ray_temp_size_gib, host.settings.ray_temp_image, host.settings.ray_temp_dir)
     if disk is not None:
         common += (

@@ -183,6 +183,7 @@ def test_the_key_of_another_certificate_is_refused() -> None:
             "cannot be read: it is damaged, cut off, or of a kind that TLS does not use",
         ),
     ],
+    ids=["empty", "text", "certificate", "encrypted", "encrypted-before-pkcs8", "damaged", "cut-off"],
 )
 def test_a_key_that_cannot_be_used_is_one_line_without_it(key: str, expected: str) -> None:
     assert problem(host().pem, key) == f"gateway_certificate_key: {expected}"
@@ -202,6 +203,7 @@ def test_a_chain_with_a_private_key_in_it_would_show_it_to_everybody() -> None:
         (host().pem[:200], "a certificate in it cannot be read: it is damaged or cut off"),
         (host().pem + middle().pem.replace("M", "A"), "a certificate in it cannot be read: it is damaged or cut off"),
     ],
+    ids=["empty", "der", "cut-off", "damaged"],
 )
 def test_what_is_no_certificate_is_one_line(chain: str, expected: str) -> None:
     assert problem(chain) == f"gateway_certificate: {expected}"

@@ -96,6 +96,7 @@ def test_ray_s_directory_is_not_open_for_a_moment_while_workers_start(nodes: Nod
 
 def test_ray_s_directory_and_the_admin_socket_of_serve_s_haproxy_are_closed_to_other_users(nodes: Nodes) -> None:
     socket = nodes.lab.read(nodes.head, "find /run/rayrack/haproxy -type s -name admin.sock")
+    assert socket, "Serve's HAProxy has no admin socket"
     for path in ("/tmp/ray", "/run/rayrack/haproxy", socket):
         denied = nodes.lab.ssh(nodes.head, f"su -s /bin/sh nobody -c 'ls {path}' 2>&1", check=False)
         assert (denied.returncode != 0, "Permission denied" in denied.stdout) == (True, True)
@@ -184,6 +185,23 @@ def test_a_temp_dir_of_somebody_else_is_refused(nodes: Nodes) -> None:
         assert nodes.reason().startswith("failed: ray_temp_dir /tmp/ray belongs to root, not to rayrack: remove it")
     finally:
         nodes.on_worker("rmdir /tmp/ray; mv /tmp/ray.ours /tmp/ray")
+
+
+@pytest.mark.destructive
+def test_a_temp_dir_that_was_removed_is_made_again_as_a_deploy_makes_it(nodes: Nodes) -> None:
+    nodes.on_worker(f"systemctl stop {WORKER}; rm -rf /tmp/ray; systemctl start {WORKER}")
+    assert nodes.lab.read(nodes.worker, "stat -c '%a %U %G' /tmp/ray") == "770 root rayrack"
+
+
+@pytest.mark.destructive
+def test_a_temp_dir_that_ray_could_open_is_refused_with_the_command_that_mends_it(nodes: Nodes) -> None:
+    nodes.on_worker(f"systemctl stop {WORKER}; chown rayrack: /tmp/ray")
+    nodes.on_worker(f"systemctl start --no-block {WORKER}")
+    wait_until(lambda: "which Ray could open to all on this host" in nodes.reason(), "the refusal", BACK_S)
+    command = nodes.reason().rpartition(": ")[2].removesuffix(" makes it as it must be")
+    assert command == "systemd-tmpfiles --create /etc/tmpfiles.d/rayrack-storage.conf"
+    nodes.on_worker(command)
+    wait_until(lambda: nodes.show(nodes.worker, WORKER, "ActiveState") == "active", "the worker by itself", BACK_S)
 
 
 @pytest.mark.destructive

@@ -108,7 +108,7 @@ def _certificate_differs(health_url: str) -> str:
 def _keys_differ() -> str:
     """Told only by a program that is there; a gateway that does not run differs in nothing."""
     program = f"{host_programs.BIN}/api_keys"
-    return f"[ ! -x {program} ] || {program} check >/dev/null 2>&1 || echo KeysDiffers=yes"
+    return f"[ ! -x {program} ] || {program} check >/dev/null 2>&1 || echo KeysDiffer=yes"
 
 
 def _health(line: str) -> dict[str, str]:

@@ -196,9 +196,10 @@ BREAKAGES = (
     breakage(
         "the keys' hashes are readable by all",
         "h1",
-        f"chmod 644 {GATEWAY}/keys/made.map",
-        f"chmod 640 {GATEWAY}/keys/made.map",
-        f"test_path_has_its_owner_and_mode[h1-{GATEWAY}/keys/made.map]",
+        # made.map is put right by the next key that is made, and the checks make some.
+        f"chmod 644 {GATEWAY}/keys/declared.map",
+        f"chmod 640 {GATEWAY}/keys/declared.map",
+        f"test_path_has_its_owner_and_mode[h1-{GATEWAY}/keys/declared.map]",
     ),
     breakage(
         "a key was written into its file behind the gateway's back",

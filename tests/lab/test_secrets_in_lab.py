@@ -183,7 +183,8 @@ def plant(lab: Lab, directory: Path) -> Planted:
         # Characters that change when they are URL-encoded.
         "hub token": f"hf_Canary+/={secrets.token_hex(16)}",
         **{f"key from {kind}": secrets.token_urlsafe(40) for kind in ("file", "environment", "command")},
-        "TLS key": key.splitlines()[1],
+        # Characters of the private number alone: a P-256 key's first line is nearly the same in all, its end is public.
+        "TLS key": key.splitlines()[2][:24],
     }
     environ = {
         "RACK_KEY": canaries["key from environment"],
@@ -329,6 +330,13 @@ def test_no_secret_leaves_its_places(planted: Planted, tell: Tell) -> None:
     assert leaks == []
     expected = plant_leaks(planted)
     assert {(hit["canary"], hit["kind"], hit["host"]) for hit in planted.leaks()} >= expected
+
+
+def test_what_is_looked_for_of_a_tls_key_is_no_other_key_s_and_not_in_its_certificate() -> None:
+    ours, other = (issue("h1") for _ in range(2))
+    piece = Canaries({"TLS key": ours.key_pem().splitlines()[2][:24]})
+    assert piece.found_in(ours.key_pem().encode()) == ["TLS key"]
+    assert piece.found_in((ours.pem + other.pem + other.key_pem()).encode()) == []
 
 
 def test_a_place_is_allowed_for_one_secret_with_one_mode() -> None:

@@ -36,23 +36,25 @@ WITH_TOKEN = f'{REST} -H "Authorization: Bearer $(cat {SECRETS}/ray.token)"'
 # Wheels as they were unpacked, each checked against its hash, and the lab's own read-only directories.
 NOT_SEARCHED = ["/srv", "/opt/rayrack/runtime", ON_HOST]
 
-CREDENTIALS = r"/run/credentials/rayrack-[^/]+\.service/"
+# systemd's copies, for the unit's user while it runs. A node has what its engines may need, a model's unit Ray's token.
+OF_NODES = r"/run/credentials/rayrack-(head|worker)\.service"
+OF_MODELS = r"/run/credentials/rayrack-model@[^/]+\.service"
 # By canary: kind, where, how (for a file its mode and owner). Patterns, for the whole text.
 ALLOWED: Mapping[str, list[tuple[str, str, str]]] = {
     "ray token": [
         ("file", rf"{SECRETS}/ray\.token", "400 root:root"),
-        ("file", rf"{CREDENTIALS}(secrets_)?ray\.token", "400 rayrack:root"),
+        ("file", rf"({OF_NODES}|{OF_MODELS})/ray\.token", "400 rayrack:root"),
+        ("file", rf"{OF_NODES}/secrets_ray\.token", "400 rayrack:root"),
     ],
     "hub token": [
         ("file", rf"{SECRETS}/hub\.token", "400 root:root"),
-        ("file", rf"{CREDENTIALS}secrets_hub\.token", "400 rayrack:root"),
+        ("file", rf"{OF_NODES}/secrets_hub\.token", "400 rayrack:root"),
         # The engine of the model whose list entry names it, and what that engine starts.
         ("environ", ".*", r'secrets \{"HF_TOKEN": ?"hub\.token"\}'),
     ],
     # API keys are on no host: a declared one is where the operator keeps it, a made one with its user.
     "TLS key": [("file", r"/etc/rayrack/gateway/tls\.pem\.key", "640 root:rayrack-gateway")],
 }
-ALLOWED = {**ALLOWED, "new ray token": ALLOWED["ray token"]}
 
 
 def is_allowed(hit: Hit) -> bool:
@@ -181,7 +183,8 @@ def plant(lab: Lab, directory: Path) -> Planted:
         # Characters that change when they are URL-encoded.
         "hub token": f"hf_Canary+/={secrets.token_hex(16)}",
         **{f"key from {kind}": secrets.token_urlsafe(40) for kind in ("file", "environment", "command")},
-        "TLS key": key.splitlines()[1],
+        # Characters of the private number alone: a P-256 key's first line is nearly the same in all, its end is public.
+        "TLS key": key.splitlines()[2][:24],
     }
     environ = {
         "RACK_KEY": canaries["key from environment"],
@@ -272,8 +275,10 @@ def rotated(planted: Planted, tell: Tell) -> None:
     assert f"cannot write {SECRETS}/ray.token" in failed.stdout
     planted.lab.ssh(WORKER, f"rm -r {SECRETS}/ray.token.new")
     planted.deploy("rotation finished")
-    planted.canaries["new ray token"] = planted.feed(WORKER, f"cat {SECRETS}/ray.token", "")
-    assert planted.canaries["new ray token"] != planted.canaries["ray token"]
+    new = planted.feed(WORKER, f"cat {SECRETS}/ray.token", "")
+    assert new != planted.canaries["ray token"]
+    # For the old one there is no place left.
+    planted.canaries |= {"old ray token": planted.canaries["ray token"], "ray token": new}
 
 
 def failed(planted: Planted, tell: Tell) -> None:
@@ -291,7 +296,7 @@ def failed(planted: Planted, tell: Tell) -> None:
 
 def plant_leaks(planted: Planted) -> set[tuple[str, str, str]]:
     """One leak of each kind; what the search has to say of them."""
-    token, hub = planted.canaries["new ray token"], planted.canaries["hub token"]
+    token, hub = planted.canaries["ray token"], planted.canaries["hub token"]
     planted.feed(HEAD, "base64 >/var/backups/leak", f"a copy: {token}\n")
     planted.feed(HEAD, "logger -t leak", hub)
     variable = "systemd-run -q --unit=leak-variable -E LEAK=$x sleep 300"
@@ -299,10 +304,10 @@ def plant_leaks(planted: Planted) -> set[tuple[str, str, str]]:
     planted.feed(WORKER, f"read -r x; {variable}; {argument}", f"{token}\n")
     planted.shown["leak"] = f"--> {hub}"
     return {
-        ("new ray token", "file", "h1"),
+        ("ray token", "file", "h1"),
         ("hub token", "journal", "h1"),
-        ("new ray token", "environ", "h2"),
-        ("new ray token", "cmdline", "h2"),
+        ("ray token", "environ", "h2"),
+        ("ray token", "cmdline", "h2"),
         ("hub token", "output", "here"),
     }
 
@@ -325,6 +330,13 @@ def test_no_secret_leaves_its_places(planted: Planted, tell: Tell) -> None:
     assert leaks == []
     expected = plant_leaks(planted)
     assert {(hit["canary"], hit["kind"], hit["host"]) for hit in planted.leaks()} >= expected
+
+
+def test_what_is_looked_for_of_a_tls_key_is_no_other_key_s_and_not_in_its_certificate() -> None:
+    ours, other = (issue("h1") for _ in range(2))
+    piece = Canaries({"TLS key": ours.key_pem().splitlines()[2][:24]})
+    assert piece.found_in(ours.key_pem().encode()) == ["TLS key"]
+    assert piece.found_in((ours.pem + other.pem + other.key_pem()).encode()) == []
 
 
 def test_a_place_is_allowed_for_one_secret_with_one_mode() -> None:

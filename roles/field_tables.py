@@ -49,7 +49,7 @@ def _named(*beginnings: str) -> tuple[str, ...]:
 # The settings that each role takes, by its page.
 ROLE_SETTINGS = {
     "base_system": ("http_proxy", "no_proxy", "dev_shm_mib", "limit_nofile"),
-    "gateway": _named("gateway_", "serve_port"),
+    "gateway": _named("gateway", "serve_port"),
     "gpu_health": ("gpus", "runtime", "metrics_dir", *_named("gpu_")),
     "model_serving": ("models_file", "remove_all", "dashboard_port", "serve_port", "serve_metrics_port", "cache_dir"),
     "nvidia_driver": _named("nvidia_", "min_free_gib_driver", "allow_reboot", "lab_skip_cuda_check"),
@@ -58,7 +58,11 @@ ROLE_SETTINGS = {
     "ray_cleanup": _named("ray_temp_dir", "clean_ray_", "metrics_dir"),
     "ray_cluster": (
         *_named("node_ip", "num_cpus", "gpus", "object_store_", "ray_temp_dir", "limit_"),
-        *(name for name in Settings.model_fields if name.endswith(("_port", "_ports")) and name != "gateway_port"),
+        *(
+            name
+            for name in Settings.model_fields
+            if name.endswith(("_port", "_ports")) and not name.startswith("gateway_")
+        ),
     ),
     "serving_runtime": (
         "runtime",
@@ -93,7 +97,7 @@ def _values(field: dict[str, Any]) -> str:
 def _value(option: dict[str, Any]) -> str:
     if "enum" in option:
         return ", ".join(f"`{choice}`" for choice in option["enum"])
-    kinds = {"null": "null", "boolean": "true, false", "object": "mapping", "string": "text"}
+    kinds = {"null": "null", "boolean": "true, false", "array": "list", "object": "mapping", "string": "text"}
     kind = option.get("type", "")
     return kinds[kind] if kind in kinds else f"{'whole number' if kind == 'integer' else 'number'}{_limits(option)}"
 

@@ -114,6 +114,22 @@ def _bind_address(value: str) -> str:
     return value if value == "*" else str(_address(value))
 
 
+def _certificate_name(value: str) -> str:
+    if is_certificate_name(value):
+        return value
+    raise ValueError(f"must be a name of DNS, as gpu-01.example.org, or an address, not {shown(value)}")
+
+
+def is_certificate_name(value: str) -> bool:
+    """Whether a certificate can name this: an address, or labels of a name of DNS."""
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        label = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+        return len(value) <= 253 and re.fullmatch(rf"(\*\.)?{label}(\.{label})*", value) is not None
+    return "%" not in value  # an address of one link, which no certificate has
+
+
 def _limit_memlock(value: str) -> str:
     if not re.fullmatch(r"infinity|\d{1,15}|\d{1,9}[KMG]|\d{1,3}T", value):
         raise ValueError(f"must be `infinity`, or bytes as 67108864, or as 64M or 512G, not {shown(value)}")
@@ -154,6 +170,7 @@ WorkerPorts = Annotated[_PortRange, AfterValidator(_at_least(100))]
 ReplicaPorts = Annotated[_PortRange, AfterValidator(_at_least(10))]
 Gib = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 NodeIp = Annotated[str, AfterValidator(_node_ip)]
+CertificateName = Annotated[str, AfterValidator(_certificate_name)]
 BindAddress = Annotated[str, AfterValidator(_bind_address)]
 # A number beside `--data` or in a file comes as one.
 LimitMemlock = Annotated[

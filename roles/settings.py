@@ -18,6 +18,7 @@ from roles.setting_types import (
     AbsolutePath,
     AnyPort,
     BindAddress,
+    CertificateName,
     Directory,
     Gib,
     HttpUrl,
@@ -93,8 +94,13 @@ class Settings(BaseModel):
     direct_ingress_ports: ReplicaPorts = Field("30000-30999", description="replicas reached by Serve's HAProxy")
 
     # the gateway
+    gateway: bool | None = Field(None, description="this host runs one; null: the head does, workers do not")
     gateway_bind: BindAddress = Field("*", description="address the gateway listens on; `*`: all")
     gateway_port: AnyPort = Field(8000, description="the OpenAI-compatible endpoint")
+    gateway_metrics_port: Port = Field(9102, description="metrics of the gateway, for Prometheus")
+    gateway_names: list[CertificateName] | None = Field(
+        None, description="more names and addresses that clients call this host, for the certificate made on it"
+    )
     gateway_maxconn: int = Field(500, ge=10, le=100_000, description="connections the gateway holds at once")
     gateway_max_body_kib: int = Field(4032, ge=64, le=16_384, description="largest request body in KiB; memory follows")
 
@@ -234,6 +240,10 @@ class Settings(BaseModel):
     def ray_gpus(self) -> int:
         """GPUs that Ray may place models on: the CPU runtime cannot use them."""
         return self.gpus if self.runtime == "cuda" else 0
+
+    def runs_gateway(self, *, is_head: bool) -> bool:
+        """Whether a host with these settings runs a gateway."""
+        return is_head if self.gateway is None else self.gateway
 
     @model_validator(mode="after")
     def _settings_fit_together(self) -> "Settings":

@@ -29,6 +29,7 @@ from roles.preflight.facts import HostFacts, ReachedAddress, UserId
 from roles.preflight.info import HostInfo
 from roles.ray_cluster.node import NodeConfig
 from roles.serving_runtime.lock import Lock, lock_for
+from roles.setting_types import is_certificate_name
 from roles.storage import weights
 
 
@@ -275,15 +276,30 @@ def node_ip(name: str) -> str:
     return state.inventory.get_host(name).get_fact(ReachedAddress, _sudo=False) if reached else name
 
 
-def gateway_config() -> GatewayConfig:
-    settings = rack().head.settings
+def has_gateway(each: RackHost) -> bool:
+    """Whether a host of the rack runs a gateway."""
+    return each.settings.runs_gateway(is_head=each.is_head)
+
+
+def gateway_config(each: RackHost) -> GatewayConfig:
+    """The gateway of a host. Serve is on the head."""
+    settings = each.settings
     return GatewayConfig(
         bind=settings.gateway_bind,
         port=settings.gateway_port,
-        serve_port=settings.serve_port,
+        serve_port=rack().head.settings.serve_port,
         maxconn=settings.gateway_maxconn,
         max_body_kib=settings.gateway_max_body_kib,
+        metrics_port=settings.gateway_metrics_port,
+        serve_host="127.0.0.1" if each.is_head else node_ip(rack().head.name),
     )
+
+
+def gateway_names(each: RackHost) -> list[str]:
+    """What clients may call a host: as the inventory does, as Ray does, as this run reached it, and `gateway_names`."""
+    reached = state.inventory.get_host(each.name).get_fact(ReachedAddress, _sudo=False)
+    names = [each.name, node_ip(each.name), reached, *(each.settings.gateway_names or ())]
+    return sorted({name for name in names if is_certificate_name(name)})
 
 
 def gateway_models() -> tuple[GatewayModel, ...]:
@@ -295,4 +311,4 @@ def gateway_models() -> tuple[GatewayModel, ...]:
 
 def gateway_url() -> str:
     """Where the head reaches its own gateway."""
-    return Gateway.of(gateway_models(), gateway_config()).health_url.removesuffix("/healthz")
+    return Gateway.of(gateway_models(), gateway_config(rack().head)).health_url.removesuffix("/healthz")

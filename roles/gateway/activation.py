@@ -7,20 +7,27 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from roles.gateway.config import Gateway
+from roles import host_programs
+from roles.gateway.config import DIRECTORY, Gateway
 
 UNIT = "rayrack-gateway.service"
 DISTRIBUTION_UNIT = "haproxy.service"
-DIRECTORY = "/etc/rayrack/gateway"
 CONFIG = f"{DIRECTORY}/haproxy.cfg"
 # What a deploy rendered last; it becomes CONFIG when HAProxy finds it valid, so that CONFIG always is.
 CANDIDATE = f"{DIRECTORY}/candidate.cfg"
 LOADED_WITHIN_S = 20
+# The host asks itself: its own certificate need not name the address, nothing secret is said, and a proxy that the host
+# has for everything else is not asked.
+ASK = 'curl -gsk --noproxy "*"'
 
 
 @dataclass(frozen=True)
 class State:
-    """What a host has. The two digests are what the gateway says of itself on /healthz; None: it does not answer."""
+    """What a host has. The two digests are what the gateway says of itself on /healthz; None: it does not answer.
+
+    ``certificate_differs``: it shows clients another certificate than its file holds. ``keys_differ``: a process of it
+    holds other API keys than their files.
+    """
 
     active: bool
     enabled: bool
@@ -29,6 +36,8 @@ class State:
     candidate_differs: bool
     loaded_config: str | None
     loaded_unit: str | None
+    certificate_differs: bool = False
+    keys_differ: bool = False
 
 
 def commands(state: State, gateway: Gateway) -> Iterator[str]:
@@ -45,6 +54,9 @@ def commands(state: State, gateway: Gateway) -> Iterator[str]:
     if needed:
         yield f"systemctl {needed} {UNIT}"
         yield _wait_until_loaded(gateway)
+    # Without a reload the processes that run are told; with one, the old processes are.
+    if state.keys_differ and needed != "restart":
+        yield f"{host_programs.BIN}/api_keys apply"
 
 
 def verb(state: State, gateway: Gateway) -> Literal["restart", "reload"] | None:
@@ -54,7 +66,7 @@ def verb(state: State, gateway: Gateway) -> Literal["restart", "reload"] | None:
     # A gateway that does not answer may only be busy: a reload cuts nobody off, a restart would.
     if state.unit_file_changed or state.loaded_unit not in (None, gateway.unit_digest):
         return "restart"
-    if state.candidate_differs or state.loaded_config != gateway.config_digest:
+    if state.candidate_differs or state.loaded_config != gateway.config_digest or state.certificate_differs:
         return "reload"
     return None
 
@@ -70,7 +82,7 @@ def _accept_candidate() -> str:
 
 def _wait_until_loaded(gateway: Gateway) -> str:
     loaded = f'"config":"{gateway.config_digest}","unit":"{gateway.unit_digest}"'
-    ask = f'curl -gs --noproxy "*" --max-time 2 {gateway.health_url}'  # the host may have a proxy for everything
+    ask = f"{ASK} --max-time 2 {gateway.health_url}"
     return (
         f"timeout {LOADED_WITHIN_S} sh -c "
         f"""'until {ask} | grep -qF '\\''{loaded}'\\''; do sleep 0.1; done' || """

@@ -11,15 +11,21 @@ ROOT = Path(__file__).parents[2]
 CONFIG_TEMPLATE = "templates/gateway/etc/rayrack/gateway/haproxy.cfg.j2"
 UNIT_TEMPLATE = "templates/gateway/etc/systemd/system/rayrack-gateway.service.j2"
 
+DIRECTORY = "/etc/rayrack/gateway"
+RUN_DIRECTORY = "/run/rayrack-gateway"
+
 # Room in HAProxy's buffer beside the body: request headers (at most MAX_HEADER_BYTES, larger ones are refused),
 # what HAProxy adds to them (tune.maxrewrite), and its own bookkeeping.
 BUFFER_EXTRA_BYTES = 64 * 1024
 MAX_HEADER_BYTES = 32 * 1024
+# Connections beside those of clients: the metrics stay readable while clients take all of theirs.
+METRICS_MAXCONN = 16
 
 # Words of haproxy.cfg that need no quoting there, in JSON or in a log format.
 _MODEL_ID = re.compile(r"[A-Za-z0-9._:/@+-]+")
 _ROUTE_PREFIX = re.compile(r"(/[A-Za-z0-9._-]+)+")
 _SLUG = re.compile(r"[a-z0-9._-]+")
+_HOST = re.compile(r"[A-Za-z0-9._:-]+")
 
 
 @dataclass(frozen=True, order=True)
@@ -48,10 +54,15 @@ class GatewayConfig:
     serve_port: int
     maxconn: int
     max_body_kib: int
+    metrics_port: int
+    serve_host: str = "127.0.0.1"
+    """Where Serve is: the head itself, or the head's address on another host."""
 
     def __post_init__(self) -> None:
         if self.bind != "*":
             ipaddress.ip_address(self.bind)
+        if not _HOST.fullmatch(self.serve_host):
+            raise ValueError(f"the gateway cannot reach Serve at {self.serve_host!r}: needs an address or a name")
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,10 @@ class Gateway:
 
     models: tuple[GatewayModel, ...]
     config: GatewayConfig
+    directory: str = DIRECTORY
+    """Where certificate and keys are."""
+    run_directory: str = RUN_DIRECTORY
+    """Where the sockets are that only root and the gateway itself may reach."""
 
     @classmethod
     def of(cls, models: Sequence[GatewayModel], config: GatewayConfig) -> "Gateway":
@@ -79,7 +94,29 @@ class Gateway:
         """Where the host itself reaches the gateway."""
         loopback = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read, not bound
         address = loopback.get(self.config.bind, self.config.bind)
-        return f"http://{_bracketed(address)}:{self.config.port}/healthz"
+        return f"https://{_bracketed(address)}:{self.config.port}/healthz"
+
+    @property
+    def metrics_address(self) -> str:
+        return f"{_bracketed(self.config.bind)}:{self.config.metrics_port}"
+
+    @property
+    def metrics_maxconn(self) -> int:
+        return METRICS_MAXCONN
+
+    @property
+    def serve_address(self) -> str:
+        return f"{_bracketed(self.config.serve_host)}:{self.config.serve_port}"
+
+    @property
+    def key_maps(self) -> tuple[str, str]:
+        """The keys that a deploy declares, and those made on the host."""
+        return f"{self.directory}/keys/declared.map", f"{self.directory}/keys/made.map"
+
+    @property
+    def certificate(self) -> str:
+        """Its key lies beside it, with ``.key`` behind the name, where HAProxy looks for it by itself."""
+        return f"{self.directory}/tls.pem"
 
     @property
     def max_body_bytes(self) -> int:

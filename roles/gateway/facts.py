@@ -1,34 +1,47 @@
 """What the gateway role reads from a host: all of it in one command, since each fact is one round trip."""
 
 import json
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Sequence
+from urllib.parse import urlsplit
 
 from pyinfra.api.facts import FactBase
 
-from roles.gateway.activation import CANDIDATE, CONFIG, DISTRIBUTION_UNIT, UNIT, State
+from roles import host_programs
+from roles.gateway.activation import ASK, CANDIDATE, CONFIG, DISTRIBUTION_UNIT, UNIT, State
+from roles.gateway.config import DIRECTORY
+
+CERTIFICATE = f"{DIRECTORY}/tls.pem"
+# The certificates of a text, whatever stands around them and however their lines are broken.
+_CHAIN = "sed -n '/BEGIN CERT/,/END CERT/p' | tr -d '[:space:]' | sha256sum"
 
 
 class GatewayState(FactBase[State]):
-    """The gateway's units, whether its candidate is accepted, and what it says of itself at ``health_url``."""
+    """The gateway's units, whether its candidate is accepted, what it says of itself at ``health_url``, and whether it
+    runs with the certificate and the keys that its files hold.
+    """
 
     def command(self, health_url: str) -> str:
         properties = "ActiveState,UnitFileState,NeedDaemonReload"
         return (
             f"systemctl show -p Id,{properties} {UNIT} {DISTRIBUTION_UNIT}; "
             f"cmp -s {CANDIDATE} {CONFIG} || echo CandidateDiffers=yes; "
-            f"curl -gs --noproxy '*' --max-time 3 {health_url} || true"
+            f"{_certificate_differs(health_url)}; "
+            f"{_keys_differ()}; "
+            # A gateway of before TLS says the same in the clear.
+            f"{ASK} --max-time 3 {health_url} || {ASK} --max-time 3 http{health_url.removeprefix('https')} || true"
         )
 
     def process(self, output: Iterable[str]) -> State:
         units: dict[str, dict[str, str]] = {UNIT: {}, DISTRIBUTION_UNIT: {}}
         block: dict[str, str] = {}
         health: dict[str, str] = {}
-        candidate_differs = False
+        differs: set[str] = set()
         for line in output:
             if line.startswith("{"):
                 health = _health(line)
-            elif line == "CandidateDiffers=yes":
-                candidate_differs = True
+            elif line.endswith("Differs=yes"):
+                differs.add(line.removesuffix("Differs=yes"))
             elif not line:
                 block = {}
             else:
@@ -43,10 +56,58 @@ class GatewayState(FactBase[State]):
             unit_file_changed=ours.get("NeedDaemonReload") == "yes",
             distribution_service_active=units[DISTRIBUTION_UNIT].get("ActiveState", "inactive")
             not in ("inactive", "failed"),
-            candidate_differs=candidate_differs,
+            candidate_differs="Candidate" in differs,
             loaded_config=health.get("config"),
             loaded_unit=health.get("unit"),
+            certificate_differs="Certificate" in differs,
+            keys_differ="Keys" in differs,
         )
+
+
+class GatewayPlaces(FactBase[dict[str, str]]):
+    """``OWNER:GROUP MODE`` by path, of what is there; and the user, with its number, when it is."""
+
+    def command(self, user: str, paths: Sequence[str]) -> str:
+        there = f"stat -c '%n %U:%G %a' {shlex.join(paths)} 2>/dev/null"
+        return f'number=$(id -u {user} 2>/dev/null) && echo "{user} $number"; {there} || true'
+
+    @staticmethod
+    def default() -> dict[str, str]:
+        return {}
+
+    def process(self, output: Iterable[str]) -> dict[str, str]:
+        return {path: state for path, _, state in (line.partition(" ") for line in output)}
+
+
+class CertificateWell(FactBase[bool]):
+    """Whether `gateway_certificate ensure` for these names has nothing to do."""
+
+    def command(self, names: Sequence[str]) -> str:
+        check = shlex.join([f"{host_programs.BIN}/gateway_certificate", "check", *names])
+        return f"if {check} >/dev/null 2>&1; then echo well; fi"
+
+    @staticmethod
+    def default() -> bool:
+        return False
+
+    def process(self, output: Iterable[str]) -> bool:
+        return "well" in output
+
+
+def _certificate_differs(health_url: str) -> str:
+    """Told only when the gateway shows one."""
+    show = f"timeout 5 openssl s_client -connect {urlsplit(health_url).netloc} -showcerts </dev/null 2>/dev/null"
+    return (
+        f"shown=$({show} | {_CHAIN}); none=$({_CHAIN} </dev/null); "
+        f'[ "$shown" = "$none" ] || [ "$shown" = "$({_CHAIN} 2>/dev/null <{CERTIFICATE})" ] '
+        "|| echo CertificateDiffers=yes"
+    )
+
+
+def _keys_differ() -> str:
+    """Told only by a program that is there; a gateway that does not run differs in nothing."""
+    program = f"{host_programs.BIN}/api_keys"
+    return f"[ ! -x {program} ] || {program} check >/dev/null 2>&1 || echo KeysDiffer=yes"
 
 
 def _health(line: str) -> dict[str, str]:

@@ -1,23 +1,41 @@
-"""The gateway on a host: HAProxy of the distribution, one configuration file, one unit of our own."""
+"""The gateway on a host: HAProxy of the distribution, one configuration file, one unit and one user of our own."""
 
+import shlex
 from collections.abc import Generator, Sequence
+from pathlib import Path
 
 from pyinfra.api.deploy import deploy
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 from pyinfra.operations import files
 
+from roles import host_programs
 from roles.base_system import packages
 from roles.gateway import activation
-from roles.gateway.config import CONFIG_TEMPLATE, UNIT_TEMPLATE, Gateway, GatewayConfig, GatewayModel
-from roles.gateway.facts import GatewayState
+from roles.gateway.config import CONFIG_TEMPLATE, DIRECTORY, UNIT_TEMPLATE, Gateway, GatewayConfig, GatewayModel
+from roles.gateway.facts import CertificateWell, GatewayPlaces, GatewayState
+
+HOST = Path(__file__).parent / "host"
+USER = "rayrack-gateway"
+KEYS = f"{DIRECTORY}/keys"
+# What must be there before HAProxy starts; a map may be empty.
+PLACES = {
+    DIRECTORY: f"root:{USER} 750",
+    KEYS: f"root:{USER} 750",
+    f"{KEYS}/declared.map": f"root:{USER} 640",
+    f"{KEYS}/made.map": f"root:{USER} 640",
+}
+ADD_USER = (
+    "useradd --system --user-group --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin "
+    f"--comment 'rayrack gateway' {USER}"
+)
 
 
 @deploy("Gateway")
-def install(models: Sequence[GatewayModel], gateway: GatewayConfig) -> None:
-    """One endpoint for all ``models``, running and enabled at the end. Needs the user ``rayrack`` and apt's lists.
+def install(*, models: Sequence[GatewayModel], gateway: GatewayConfig) -> None:
+    """All that the gateway needs but certificate and keys. Needs apt's lists and rayrack's directories.
 
-    It starts whether or not Serve is up: a model is listed once its health check succeeds.
+    What a deploy declares of those goes on the host after this, and before ``start``.
     """
     wanted = Gateway.of(models, gateway)
     # Masked before it is installed: the package would start its own service.
@@ -26,16 +44,19 @@ def install(models: Sequence[GatewayModel], gateway: GatewayConfig) -> None:
         path=f"/etc/systemd/system/{activation.DISTRIBUTION_UNIT}",
         target="/dev/null",
     )
-    packages.present(name="HAProxy", packages=["haproxy", "curl"])
-    files.directory(
-        name="Directory of the gateway", path=activation.DIRECTORY, user="root", group="rayrack", mode="750"
+    packages.present(name="HAProxy", packages=["haproxy", "curl", "openssl"])
+    host_programs.install(
+        name="Programs of the gateway",
+        programs=[HOST / "api_keys.py", HOST / "gateway_certificate.py"],
+        modules=[HOST / "gateway_keys.py", HOST / "gateway_processes.py"],
     )
+    in_place(name="User, directories and key files of the gateway")
     files.template(
         name="Gateway configuration",
         src=CONFIG_TEMPLATE,
         dest=activation.CANDIDATE,
         user="root",
-        group="rayrack",
+        group=USER,
         mode="640",
         create_remote_dir=False,
         gateway=wanted,
@@ -50,7 +71,44 @@ def install(models: Sequence[GatewayModel], gateway: GatewayConfig) -> None:
         create_remote_dir=False,
         gateway=wanted,
     )
-    activate(name="The gateway runs this configuration", wanted=wanted)
+
+
+@deploy("Gateway")
+def start(*, models: Sequence[GatewayModel], gateway: GatewayConfig, names: Sequence[str]) -> None:
+    """The gateway running and enabled, with a certificate, and every process of it holding the keys of the files.
+
+    It starts whether or not Serve is up: a model is listed once its health check succeeds. ``names`` are what clients
+    may call this host; a certificate that is not ours is left as it is.
+    """
+    certificate(name="The gateway has a certificate", names=names)
+    activate(name="The gateway runs this configuration", wanted=Gateway.of(models, gateway))
+
+
+@operation()
+def in_place() -> Generator[str, None, None]:
+    """Make who and what is missing, and give it its owner and mode. What a file holds stays."""
+    found = host.get_fact(GatewayPlaces, user=USER, paths=list(PLACES))
+    wrong = [path for path, state in PLACES.items() if found.get(path) != state]
+    if USER in found and not wrong:
+        host.noop("they are there")
+    if USER not in found:
+        yield ADD_USER
+    for path in wrong:
+        owner, mode = PLACES[path].split(" ")
+        make = f"[ -f {path} ] || : >{path}" if path.endswith(".map") else f"mkdir -p {path}"
+        yield f"umask 077; {{ {make}; }} && chown {owner} {path} && chmod {mode} {path}"
+
+
+@operation()
+def certificate(names: Sequence[str]) -> Generator[str, None, None]:
+    """Have a certificate: somebody else's as it is, or one made on the host.
+
+    + names: what clients may call this host
+    """
+    if host.get_fact(CertificateWell, names=list(names)):
+        host.noop("there is a certificate")
+    else:
+        yield shlex.join([f"{host_programs.BIN}/gateway_certificate", "ensure", *names])
 
 
 @operation()

@@ -159,7 +159,9 @@ def _system(info: HostInfo) -> Iterator[str]:
 
 def wanted_ports(settings: Settings, *, is_head: bool) -> list[WantedPorts]:
     """What rayrack listens on, on a head or on a worker."""
-    single = [("gateway_port", settings.gateway_bind), *HEAD_PORTS, *NODE_PORTS] if is_head else NODE_PORTS
+    single = [*HEAD_PORTS, *NODE_PORTS] if is_head else [*NODE_PORTS]
+    if settings.runs_gateway(is_head=is_head):
+        single += [(setting, settings.gateway_bind) for setting in ("gateway_port", "gateway_metrics_port")]
     ranges = [(setting, *port_range(getattr(settings, setting))) for setting in NODE_PORT_RANGES]
     return [
         *(WantedPorts(setting, address, port := getattr(settings, setting), port) for setting, address in single),

@@ -214,6 +214,7 @@ def host_inputs(rack: DeployedRack, wanted: Rack, name: str) -> HostInputs:
         serve_port=settings.serve_port,
         maxconn=settings.gateway_maxconn,
         max_body_kib=settings.gateway_max_body_kib,
+        metrics_port=settings.gateway_metrics_port,
     )
     gateway = Gateway.of(models, config) if is_head else None
     return HostInputs(name, node, lock_for(settings.runtime, "x86_64", python).digest, gateway)

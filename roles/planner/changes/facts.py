@@ -21,7 +21,7 @@ _PART = "rayrack-plan-part "
 class HostState(FactBase[HostFound]):
     """The facts that the roles themselves read at execution, and the digests of ``paths``.
 
-    ``health_url``: where the head's gateway is; None on a worker.
+    ``health_url``: where the host's gateway is; None where none is to be.
     """
 
     def command(self, role: Role, health_url: str | None, paths: Sequence[str]) -> str:
@@ -34,7 +34,9 @@ class HostState(FactBase[HostFound]):
             "files": f"sha256sum {shlex.join(paths)} 2>/dev/null",
         }
         if health_url is not None:
-            parts |= {"gateway": GatewayState().command(health_url), "models": DescribedModels().command()}
+            parts["gateway"] = GatewayState().command(health_url)
+        if role == "head":
+            parts["models"] = DescribedModels().command()
         # Side by side: `describe` starts a Python, which takes as long as all the rest. An empty line before each: what
         # a gateway says of itself ends without a newline.
         started = " ".join(f"{{ {command}; }} >$parts/{name} &" for name, command in parts.items())

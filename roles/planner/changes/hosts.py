@@ -14,6 +14,7 @@ from typing import Any, Literal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from roles.gateway import activation as gateway_activation
+from roles.gateway import facts as gateway_facts
 from roles.gateway.config import CONFIG_TEMPLATE, UNIT_TEMPLATE, Gateway
 from roles.model_serving import env_file
 from roles.nvidia_driver import module
@@ -51,7 +52,7 @@ class DriverInputs:
 
 @dataclass(frozen=True)
 class HostInputs:
-    """What this run makes of a host; ``gateway`` and ``start_order`` are the head's alone."""
+    """What this run makes of a host; ``start_order`` is the head's alone."""
 
     name: str
     node: NodeConfig
@@ -246,7 +247,10 @@ def _gateway(name: str, gateway: Gateway, found: HostFound, digests: Mapping[str
     if reboots or verb == "restart":
         return HostChange(name, "gateway", "restart", (unit,), "the host reboots" if reboots else "")
     if verb == "reload":
-        return HostChange(name, "gateway", "reload", (gateway_activation.CONFIG,), "nobody is cut off", 0.0)
+        why = "nobody is cut off"
+        if not will_be.candidate_differs and state.certificate_differs:
+            return HostChange(name, "gateway", "reload", (gateway_facts.CERTIFICATE,), why, 0.0)
+        return HostChange(name, "gateway", "reload", (gateway_activation.CONFIG,), why, 0.0)
     return HostChange(name, "gateway", "unchanged", seconds=0.0)
 
 

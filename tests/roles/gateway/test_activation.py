@@ -8,10 +8,11 @@ from roles.gateway import activation
 from roles.gateway.activation import State, commands
 from roles.gateway.config import Gateway, GatewayConfig, GatewayModel
 from tests.roles.gateway.conftest import MODELS
-from tests.roles.gateway.running import RunningGateway, rendered
+from tests.roles.gateway.running import RunningGateway, furnish, rendered
 
 GATEWAY = Gateway.of(
-    [GatewayModel("/v1", "a", "a")], GatewayConfig(bind="*", port=8000, serve_port=8100, maxconn=500, max_body_kib=4032)
+    [GatewayModel("/v1", "a", "a")],
+    GatewayConfig(bind="*", port=8000, serve_port=8100, maxconn=500, max_body_kib=4032, metrics_port=9102),
 )
 RUNNING = State(
     active=True,
@@ -93,7 +94,12 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, value in (("DIRECTORY", ""), ("CANDIDATE", "candidate.cfg"), ("CONFIG", "haproxy.cfg")):
         monkeypatch.setattr(activation, name, str(tmp_path / value))
     (tmp_path / "haproxy.cfg").write_text("the old one")
+    furnish(tmp_path)
     return tmp_path
+
+
+def candidate(directory: Path) -> str:
+    return rendered(replace(GATEWAY, directory=str(directory), run_directory=str(directory)))
 
 
 def accept() -> subprocess.CompletedProcess[str]:
@@ -101,14 +107,15 @@ def accept() -> subprocess.CompletedProcess[str]:
 
 
 def test_a_valid_candidate_becomes_the_configuration(directory: Path) -> None:
-    (directory / "candidate.cfg").write_text(rendered(GATEWAY))
+    before = {path.name for path in directory.iterdir()}
+    (directory / "candidate.cfg").write_text(candidate(directory))
     assert accept().returncode == 0
-    assert (directory / "haproxy.cfg").read_text() == rendered(GATEWAY)
-    assert sorted(path.name for path in directory.iterdir()) == ["candidate.cfg", "haproxy.cfg"]
+    assert (directory / "haproxy.cfg").read_text() == candidate(directory)
+    assert {path.name for path in directory.iterdir()} == before | {"candidate.cfg", "haproxy.cfg"}
 
 
 def test_a_broken_candidate_is_refused_with_its_reason_and_changes_nothing(directory: Path) -> None:
-    (directory / "candidate.cfg").write_text(rendered(GATEWAY) + "\nbogus\n")
+    (directory / "candidate.cfg").write_text(candidate(directory) + "\nbogus\n")
     refused = accept()
     assert refused.returncode == 1
     assert "unknown keyword 'bogus'" in refused.stderr

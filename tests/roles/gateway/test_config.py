@@ -7,7 +7,7 @@ B = GatewayModel("/v1", "b", "b")
 
 
 def config(bind: str = "*", port: int = 8000) -> GatewayConfig:
-    return GatewayConfig(bind=bind, port=port, serve_port=8100, maxconn=500, max_body_kib=4032)
+    return GatewayConfig(bind=bind, port=port, serve_port=8100, maxconn=500, max_body_kib=4032, metrics_port=9102)
 
 
 def test_the_order_of_the_list_is_no_change() -> None:
@@ -37,11 +37,11 @@ def test_a_prefix_within_another_comes_after_it() -> None:
 @pytest.mark.parametrize(
     ("bind", "listens", "url"),
     [
-        ("*", "*:8000", "http://127.0.0.1:8000/healthz"),
-        ("0.0.0.0", "0.0.0.0:8000", "http://127.0.0.1:8000/healthz"),
-        ("10.1.2.3", "10.1.2.3:8000", "http://10.1.2.3:8000/healthz"),
-        ("::", "[::]:8000", "http://[::1]:8000/healthz"),
-        ("fd00::7", "[fd00::7]:8000", "http://[fd00::7]:8000/healthz"),
+        ("*", "*:8000", "https://127.0.0.1:8000/healthz"),
+        ("0.0.0.0", "0.0.0.0:8000", "https://127.0.0.1:8000/healthz"),
+        ("10.1.2.3", "10.1.2.3:8000", "https://10.1.2.3:8000/healthz"),
+        ("::", "[::]:8000", "https://[::1]:8000/healthz"),
+        ("fd00::7", "[fd00::7]:8000", "https://[fd00::7]:8000/healthz"),
     ],
 )
 def test_the_host_asks_the_gateway_where_it_listens(bind: str, listens: str, url: str) -> None:

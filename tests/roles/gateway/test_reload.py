@@ -74,7 +74,7 @@ def test_a_model_added_by_a_reload_is_served(own_gateway: RunningGateway) -> Non
 def test_a_configuration_that_cannot_be_loaded_leaves_the_old_one_at_work(own_gateway: RunningGateway) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         good = own_gateway.path.read_text()
-        own_gateway.path.write_text(good.replace(f":{own_gateway.config.port}\n", f":{taken.getsockname()[1]}\n"))
+        own_gateway.path.write_text(good.replace(f":{own_gateway.config.port} ", f":{taken.getsockname()[1]} "))
         own_gateway.signal_reload()
         own_gateway.wait_for_log("Loading failure!")
         until(own_gateway.loaded, "the old process takes connections again")

@@ -100,7 +100,7 @@ def test_a_client_that_leaves_ends_its_request(gateway: RunningGateway, serve: S
 
 def test_only_the_headers_an_engine_needs_go_on(gateway: RunningGateway, serve: ServeSide) -> None:
     sent = {
-        "Authorization": "Bearer secret",
+        "Authorization": f"Bearer {gateway.key}",
         "Cookie": "session=1",
         "X-Request-Id": "somebody-elses",
         "X-Forwarded-For": "10.0.0.1",

@@ -15,7 +15,7 @@ from roles.gateway import steps
 from roles.gateway.config import Gateway, GatewayConfig, GatewayModel
 from tests.roles.gateway.running import rendered, rendered_unit
 
-CONFIG = GatewayConfig(bind="*", port=8000, serve_port=8100, maxconn=500, max_body_kib=4032)
+CONFIG = GatewayConfig(bind="*", port=8000, serve_port=8100, maxconn=500, max_body_kib=4032, metrics_port=9102)
 MODELS = [GatewayModel("/v1", "a", "a"), GatewayModel("/team-a", "b", "b")]
 WANTED = Gateway.of(MODELS, CONFIG)
 
@@ -29,6 +29,17 @@ def sha1(path: str, text: str) -> dict[str, str]:
     return {rf"sha1sum {re.escape(path)} ": f"{hashlib.sha1(text.encode()).hexdigest()}  {path}"}
 
 
+def installed_programs() -> str:
+    """What ``InstalledPrograms`` finds after a deploy."""
+    lines = []
+    for source in steps.HOST.glob("*.py"):
+        path, runs = f"/opt/rayrack/lib/{source.name}", source.stem in ("api_keys", "gateway_certificate")
+        lines.append(f"file {path} root:root {755 if runs else 644}")
+        lines.append(f"{hashlib.sha256(source.read_bytes()).hexdigest()}  {path}")
+        lines += [f"link /opt/rayrack/bin/{source.stem} {path}"] if runs else []
+    return "\n".join(lines)
+
+
 def deployed(**health: str) -> dict[str, str]:
     """The answers of a host to which this gateway was deployed before."""
     said = {"config": WANTED.config_digest, "unit": WANTED.unit_digest} | health
@@ -37,9 +48,13 @@ def deployed(**health: str) -> dict[str, str]:
     candidate, unit = "/etc/rayrack/gateway/candidate.cfg", "/etc/systemd/system/rayrack-gateway.service"
     return {
         **stat("/etc/systemd/system/haproxy.service", "l", "rwxrwxrwx", "root", " -> '/dev/null'"),
-        "dpkg-query": "ii |haproxy|\nii |curl|",
-        **stat("/etc/rayrack/gateway", "d", "rwxr-x---", "rayrack"),
-        **stat(candidate, "-", "rw-r-----", "rayrack"),
+        "dpkg-query": "ii |haproxy|\nii |curl|\nii |openssl|",
+        "find /opt/rayrack/lib": installed_programs(),
+        "id -u rayrack-gateway": "\n".join(
+            ("rayrack-gateway 999", *(f"{path} {at}" for path, at in steps.PLACES.items()))
+        ),
+        "gateway_certificate check": "well",
+        **stat(candidate, "-", "rw-r-----", "rayrack-gateway"),
         **sha1(candidate, rendered(WANTED)),
         **stat(unit, "-", "rw-r--r--", "root"),
         **sha1(unit, rendered_unit(WANTED)),
@@ -61,6 +76,7 @@ def run(responses: dict[str, str]) -> tuple[list[str], list[str]]:
     state.current_stage = StateStage.Prepare
     connect_all(state)
     add_deploy(state, steps.install, models=MODELS, gateway=CONFIG)
+    add_deploy(state, steps.start, models=MODELS, gateway=CONFIG, names=["gpu-01"])
     run_ops(state)
     [host] = state.inventory
     changed = [
@@ -79,10 +95,10 @@ def test_a_second_run_changes_nothing() -> None:
     assert not [command for command in commands if re.search(r"systemctl (?!show)|apt-get|mv |rm ", command)]
 
 
-def test_a_second_run_asks_the_host_eight_questions() -> None:
+def test_a_second_run_asks_the_host_ten_questions() -> None:
     """Each is a round trip over SSH."""
     commands, _ = run(deployed())
-    assert len(set(commands)) == 8
+    assert len(set(commands)) == 10
 
 
 def test_the_distributions_service_is_masked_before_its_package_is_installed() -> None:

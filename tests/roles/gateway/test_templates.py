@@ -1,5 +1,6 @@
 """The rendered files. ``python -m tests.roles.gateway.test_templates`` writes the golden ones after a wanted change."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from roles.gateway.config import Gateway, GatewayConfig, GatewayModel
 from tests.roles.gateway import running
 
 GOLDEN = Path(__file__).parent / "golden"
-CONFIG = GatewayConfig(bind="*", port=8000, serve_port=8100, maxconn=500, max_body_kib=4032)
+CONFIG = GatewayConfig(bind="*", port=8000, serve_port=8100, maxconn=500, max_body_kib=4032, metrics_port=9102)
 THREE = Gateway.of(
     [
         GatewayModel("/v1", "tinyllama", "tinyllama"),
@@ -33,16 +34,25 @@ def test_the_unit_is_the_golden_file() -> None:
     assert running.rendered_unit(THREE) == (GOLDEN / "rayrack-gateway.service").read_text()
 
 
+def test_systemd_finds_the_unit_closed(tmp_path: Path) -> None:
+    """Exposure in tenths: systemd-analyze fails above the threshold."""
+    unit = tmp_path / "rayrack-gateway.service"
+    unit.write_text(running.rendered_unit(THREE))
+    command = ["systemd-analyze", "security", "--offline=yes", "--no-pager", "--threshold=30", unit]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("count", [0, 1, 3, 40])
 def test_haproxy_accepts_the_configuration_without_a_warning(count: int, tmp_path: Path) -> None:
-    checked = running.check(running.rendered(some(count)), tmp_path)
+    checked = running.check(some(count), tmp_path)
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1", "::1", "::"])
 def test_haproxy_accepts_every_form_of_address(bind: str, tmp_path: Path) -> None:
-    config = GatewayConfig(bind=bind, port=80, serve_port=8100, maxconn=10, max_body_kib=64)
-    checked = running.check(running.rendered(Gateway.of(THREE.models, config)), tmp_path)
+    config = GatewayConfig(bind=bind, port=80, serve_port=8100, maxconn=10, max_body_kib=64, metrics_port=9102)
+    checked = running.check(Gateway.of(THREE.models, config), tmp_path)
     assert (checked.returncode, checked.stderr) == (0, "")
 
 

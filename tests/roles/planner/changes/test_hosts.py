@@ -42,7 +42,7 @@ RAY_ENV, UNIT_DIR = "/etc/rayrack/ray.env", "/etc/systemd/system"
 DIGEST, OTHER_DIGEST = "0123456789abcdef", "fedcba9876543210"
 RUNS = UnitState(active=True, enabled=True, file_changed=False, exists=True, start_s=20.0)
 ABSENT = UnitState(active=False, enabled=False, file_changed=False, exists=False)
-CONFIG = GatewayConfig(bind="*", port=8000, serve_port=8100, maxconn=500, max_body_kib=4032)
+CONFIG = GatewayConfig(bind="*", port=8000, serve_port=8100, maxconn=500, max_body_kib=4032, metrics_port=9102)
 GATEWAY = Gateway.of([GatewayModel("/v1", "a", "a")], CONFIG)
 OTHER_GATEWAY = Gateway.of([GatewayModel("/v1", "a", "a"), GatewayModel("/v1", "b", "b")], CONFIG)
 

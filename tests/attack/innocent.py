@@ -6,11 +6,20 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tests.attack.send import Door
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A question with its marker, and the answer to it."""
+
+    marker: str
+    answer: dict[str, Any]
+    headers: Mapping[str, str]
 
 
 @dataclass
@@ -20,8 +29,8 @@ class Innocent:
     door: Door
     key: str
     body: Callable[[str], dict[str, Any]]
-    right: Callable[[str, dict[str, Any]], bool]
-    """Whether an answer belongs to the request with this marker."""
+    right: Callable[[Exchange], bool]
+    """Whether an answer belongs to its question."""
     path: str = "/v1/chat/completions"
     pause_s: float = 0.02
     name: str = "good"
@@ -62,7 +71,8 @@ class Innocent:
             connection.request("POST", self.path, json.dumps(self.body(marker)), headers)
             response = connection.getresponse()
             text = response.read()
-            if response.status != 200 or not self.right(marker, json.loads(text)):
+            headers = {name.lower(): value for name, value in response.getheaders()}
+            if response.status != 200 or not self.right(Exchange(marker, json.loads(text), headers)):
                 self.problems.append(f"{marker}: {response.status} {text[:300]!r}")
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.problems.append(f"{marker}: {error!r}")

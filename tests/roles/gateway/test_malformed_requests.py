@@ -19,7 +19,7 @@ import pytest
 from roles.gateway.config import GatewayModel
 from tests.attack.assault import Report, assault
 from tests.attack.attempt import SMUGGLED, Aim
-from tests.attack.innocent import Innocent
+from tests.attack.innocent import Exchange, Innocent
 from tests.attack.plan import attempt
 from tests.attack.send import Door
 from tests.attack.strict_serve import StrictServe
@@ -72,16 +72,7 @@ def attacked(attacked_gateway: RunningGateway, strict_serve: StrictServe) -> Att
     aim = Aim(gateway.key, limited, ("tiny-a", "tiny-b"))
     door = Door("127.0.0.1", gateway.config.port, gateway.trust())
     print(f"RAYRACK_ATTACK_SEED={SEED}")
-    innocents = [
-        Innocent(
-            door,
-            gateway.key,
-            lambda marker, model=model: {"model": model, "messages": [], "user": marker},  # type: ignore[misc]
-            lambda marker, answer, model=model: answer == {"agent": marker, "user": marker, "model": model},  # type: ignore[misc]
-            name=f"good-{model}",
-        )
-        for model in aim.models
-    ]
+    innocents = [innocent(door, gateway.key, model) for model in aim.models]
     reports, memory = [], []
     with innocents[0], innocents[1]:
         for number in range(ROUNDS):
@@ -92,12 +83,23 @@ def attacked(attacked_gateway: RunningGateway, strict_serve: StrictServe) -> Att
     return Attacked(aim, reports, memory, innocents, strict_serve, log)
 
 
+def innocent(door: Door, key: str, model: str) -> Innocent:
+    """A client whose answers say whom they are for."""
+
+    def body(marker: str) -> dict[str, object]:
+        return {"model": model, "messages": [], "user": marker}
+
+    def right(exchange: Exchange) -> bool:
+        return exchange.answer == {"agent": exchange.marker, "user": exchange.marker, "model": model}
+
+    return Innocent(door, key, body, right, name=f"good-{model}")
+
+
 def memory_mib(gateway: RunningGateway) -> float:
     """What HAProxy's worker holds, but for shared memory: that is its cache of TLS sessions, of a fixed size."""
     (worker,) = Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children").read_text().split()
     status = Path(f"/proc/{worker}/status").read_text()
     sizes = dict(re.findall(r"(RssAnon|RssShmem):\s+(\d+) kB", status))
-    print(f"worker {worker}: {sizes}")
     return int(sizes["RssAnon"]) / 1024
 
 

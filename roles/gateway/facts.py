@@ -12,8 +12,9 @@ from roles.gateway.activation import ASK, CANDIDATE, CONFIG, DISTRIBUTION_UNIT, 
 from roles.gateway.config import DIRECTORY
 
 CERTIFICATE = f"{DIRECTORY}/tls.pem"
+DIFFERENCES = ("CandidateDiffers=yes", "CertificateDiffers=yes", "KeysDiffer=yes")
 # The certificates of a text, whatever stands around them and however their lines are broken.
-_CHAIN = "sed -n '/BEGIN CERT/,/END CERT/p' | tr -d '[:space:]' | sha256sum"
+_CHAIN = "chain() { sed -n '/BEGIN CERT/,/END CERT/p' | tr -d '[:space:]' | sha256sum; }"
 
 
 class GatewayState(FactBase[State]):
@@ -40,8 +41,8 @@ class GatewayState(FactBase[State]):
         for line in output:
             if line.startswith("{"):
                 health = _health(line)
-            elif line.endswith("Differs=yes"):
-                differs.add(line.removesuffix("Differs=yes"))
+            elif line in DIFFERENCES:
+                differs.add(line)
             elif not line:
                 block = {}
             else:
@@ -56,11 +57,11 @@ class GatewayState(FactBase[State]):
             unit_file_changed=ours.get("NeedDaemonReload") == "yes",
             distribution_service_active=units[DISTRIBUTION_UNIT].get("ActiveState", "inactive")
             not in ("inactive", "failed"),
-            candidate_differs="Candidate" in differs,
+            candidate_differs="CandidateDiffers=yes" in differs,
             loaded_config=health.get("config"),
             loaded_unit=health.get("unit"),
-            certificate_differs="Certificate" in differs,
-            keys_differ="Keys" in differs,
+            certificate_differs="CertificateDiffers=yes" in differs,
+            keys_differ="KeysDiffer=yes" in differs,
         )
 
 
@@ -98,8 +99,8 @@ def _certificate_differs(health_url: str) -> str:
     """Told only when the gateway shows one."""
     show = f"timeout 5 openssl s_client -connect {urlsplit(health_url).netloc} -showcerts </dev/null 2>/dev/null"
     return (
-        f"shown=$({show} | {_CHAIN}); none=$({_CHAIN} </dev/null); "
-        f'[ "$shown" = "$none" ] || [ "$shown" = "$({_CHAIN} 2>/dev/null <{CERTIFICATE})" ] '
+        f"{_CHAIN}; shown=$({show} | chain); "
+        f'[ "$shown" = "$(chain </dev/null)" ] || [ "$shown" = "$(cat {CERTIFICATE} 2>/dev/null | chain)" ] '
         "|| echo CertificateDiffers=yes"
     )
 

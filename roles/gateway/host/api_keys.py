@@ -141,7 +141,7 @@ def expiry_date(text: str) -> int:
     """A day ends at midnight UTC; a time needs its zone."""
     problem = "must be a day as 2027-01-31, or a time as 2027-01-31T12:00:00Z"
     try:
-        if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+        if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
             at = datetime.fromisoformat(text).replace(tzinfo=UTC) + timedelta(days=1)
         else:
             at = datetime.fromisoformat(text)
@@ -154,7 +154,7 @@ def expiry_date(text: str) -> int:
 
 
 def expiry_in(text: str) -> int:
-    match = re.fullmatch(r"([1-9]\d{0,6})([smhd])", text)
+    match = re.fullmatch(r"([1-9][0-9]{0,6})([smhd])", text)
     if match is None:
         raise argparse.ArgumentTypeError("must be a number and s, m, h or d, as 10m or 90d")
     return _in_future(int(time.time()) + int(match[1]) * _UNITS_S[match[2]])
@@ -174,7 +174,7 @@ def model_ids(text: str) -> list[str]:
 
 
 def per_minute(text: str) -> int:
-    if not re.fullmatch(r"\d{1,7}", text) or not 1 <= int(text) <= REQUESTS_PER_MINUTE_MAX:
+    if not re.fullmatch(r"[0-9]{1,7}", text) or not 1 <= int(text) <= REQUESTS_PER_MINUTE_MAX:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {REQUESTS_PER_MINUTE_MAX}")
     return int(text)
 

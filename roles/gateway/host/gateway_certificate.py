@@ -63,6 +63,8 @@ class Certificate:
         if not self.chain.exists() and not self.key.exists():
             return names
         found = self._found()
+        if found is None:
+            return names
         if not found.is_ours:
             if not found.fits_key:
                 raise CertificateProblem(
@@ -77,32 +79,38 @@ class Certificate:
     def make(self, names: frozenset[str]) -> None:
         """Key and certificate, each at once under its name. A gateway that runs has the old pair until a reload."""
         alternatives = ",".join(f"{_kind(name)}:{name}" for name in sorted(names))
-        parts = [path.with_name(f".{path.name}.part") for path in (self.key, self.chain)]
+        # The certificate first: alone it still tells that it is ours, and that its key is to be made.
+        parts = [path.with_name(f".{path.name}.part") for path in (self.chain, self.key)]
         for part in parts:
             part.unlink(missing_ok=True)
         previous = os.umask(0o077)
         try:
             _openssl(
                 "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-sha256",
-                "-keyout", str(parts[0]), "-out", str(parts[1]), "-days", str(VALID_DAYS), "-subj", SUBJECT,
+                "-keyout", str(parts[1]), "-out", str(parts[0]), "-days", str(VALID_DAYS), "-subj", SUBJECT,
                 "-addext", f"subjectAltName={alternatives}", "-addext", "basicConstraints=critical,CA:FALSE",
                 "-addext", "keyUsage=critical,digitalSignature", "-addext", "extendedKeyUsage=serverAuth",
             )  # fmt: skip
         finally:
             os.umask(previous)
         group = self.chain.parent.stat().st_gid
-        for part, path, mode in zip(parts, (self.key, self.chain), (0o640, 0o644), strict=True):
+        for part, path, mode in zip(parts, (self.chain, self.key), (0o644, 0o640), strict=True):
             os.chown(part, -1, group)
             part.chmod(mode)
             part.replace(path)
 
-    def _found(self) -> Found:
-        for path in (self.chain, self.key):
-            if not path.exists():
-                raise CertificateProblem(
-                    f"{path} is missing: put it there, or remove the other of tls.pem, tls.pem.key"
-                )
+    def _found(self) -> Found | None:
+        """None: nothing that anybody would miss."""
+        if not self.chain.exists():
+            raise CertificateProblem(
+                f"{self.chain} is missing: put the certificate of {self.key} there, or remove that"
+            )
         subject = self._read("-subject", "-issuer", "-nameopt", "RFC2253").splitlines()
+        is_ours = [line.partition("=")[2] for line in subject] == [_OWN, _OWN]
+        if not self.key.exists():
+            if is_ours:
+                return None  # it was interrupted between the two files
+            raise CertificateProblem(f"{self.key} is missing: put the key of {self.chain} there")
         of_certificate = self._read("-pubkey")
         try:
             of_key = _openssl("pkey", "-in", str(self.key), "-pubout", "-passin", "pass:")
@@ -111,7 +119,7 @@ class Certificate:
                 f"{self.key} cannot be read as a private key without a passphrase: put the key of {self.chain} there"
             ) from None
         return Found(
-            is_ours=[line.partition("=")[2] for line in subject] == [_OWN, _OWN],
+            is_ours=is_ours,
             names=_names(self._read("-ext", "subjectAltName")),
             ends_soon=not _succeeds("x509", "-in", str(self.chain), "-checkend", str(RENEWED_BEFORE_S)),
             fits_key=of_certificate.strip() == of_key.strip(),
@@ -139,7 +147,7 @@ def normal(name: str) -> str:
         CertificateProblem: neither an address nor a name of DNS.
     """
     try:
-        return str(ipaddress.ip_address(name))
+        return str(ipaddress.ip_address(name.partition("%")[0]))  # what follows is a link of this host alone
     except ValueError:
         if len(name) > 253 or not _NAME.fullmatch(name):
             raise CertificateProblem(

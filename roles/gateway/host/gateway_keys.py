@@ -25,7 +25,7 @@ FORGOTTEN_AFTER_S = 30 * 24 * 3600
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 MODEL_ID = re.compile(r"[A-Za-z0-9._:/@+-]+")
 _LINE = re.compile(
-    rf"(?P<digest>[0-9a-f]{{64}}) (?P<name>{NAME.pattern})\|(?P<expires>\d{{1,10}})\|(?P<per_minute>\d{{1,7}})"
+    rf"(?P<digest>[0-9a-f]{{64}}) (?P<name>{NAME.pattern})\|(?P<expires>[0-9]{{1,10}})\|(?P<per_minute>[0-9]{{1,7}})"
     rf"\|(?P<models>\*|,({MODEL_ID.pattern},)+)"
 )
 

@@ -177,13 +177,15 @@ class RunningGateway:
         except OSError:
             return None
 
-    def client(self, prefix: str = "/v1", key: str | None = None) -> openai.OpenAI:
+    def client(
+        self, prefix: str = "/v1", key: str | None = None, context: ssl.SSLContext | None = None
+    ) -> openai.OpenAI:
         return openai.OpenAI(
             base_url=f"https://127.0.0.1:{self.config.port}{prefix}",
             api_key=key or self.key,
             max_retries=0,
             timeout=15,
-            http_client=openai.DefaultHttpxClient(verify=self.trust()),
+            http_client=openai.DefaultHttpxClient(verify=context or self.trust()),
         )
 
     def ask(self, method: str, target: str, body: Any = None, headers: dict[str, str] | None = None) -> "Answer":

@@ -78,7 +78,12 @@ class ServeSide:
                 seen.abandoned.set()
                 return None
         if body.get("stream"):
-            return await _stream(writer, slug, body)
+            try:
+                return await _stream(writer, slug, body)
+            except ConnectionError:
+                seen.abandoned.set()
+                raise
+        await asyncio.sleep(body.get("pause_s", 0))
         return await _send(writer, 200, "application/json", json.dumps(_completion(slug, seen.path)))
 
 
@@ -107,14 +112,14 @@ async def _send(writer: asyncio.StreamWriter, status: int, content_type: str, te
 
 
 async def _stream(writer: asyncio.StreamWriter, slug: str, body: dict[str, Any]) -> None:
-    """Server-sent events, one every 50 ms, as many as ``max_tokens``."""
+    """Server-sent events, one every 50 ms unless ``pause_s`` says otherwise, as many as ``max_tokens``."""
     writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
     for number in range(body["max_tokens"]):
         choice = {"index": 0, "delta": {"content": f"{number} "}, "finish_reason": None}
         await _chunk(
             writer, json.dumps({"id": "c", "object": "chat.completion.chunk", "model": slug, "choices": [choice]})
         )
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(body.get("pause_s", 0.05))
     await _chunk(writer, "[DONE]")
     writer.write(b"0\r\n\r\n")
     await writer.drain()

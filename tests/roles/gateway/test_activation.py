@@ -34,10 +34,13 @@ BLANK = State(
 )
 
 
+SHORT = {"accept": "haproxy -c", "wait": "timeout", "keys": "api_keys apply"}
+
+
 def words(state: State) -> list[str]:
-    """What is done, in short: the verbs of systemctl, `accept` and `wait`."""
+    """What is done, in short: the verbs of systemctl, and those of ``SHORT``."""
     return [
-        "accept" if "haproxy -c" in command else "wait" if "timeout" in command else command.split()[1]
+        next((short for short, part in SHORT.items() if part in command), command.split()[1])
         for command in commands(state, GATEWAY)
     ]
 
@@ -76,6 +79,29 @@ def test_a_run_finishes_one_that_was_interrupted(interrupted: State, rest: list[
 
 def test_a_gateway_that_is_too_busy_to_answer_is_reloaded_and_not_restarted() -> None:
     assert words(replace(RUNNING, loaded_config=None, loaded_unit=None)) == ["reload", "wait"]
+
+
+def test_a_certificate_that_changed_on_the_host_is_loaded_by_a_reload() -> None:
+    assert words(replace(RUNNING, certificate_differs=True)) == ["reload", "wait"]
+
+
+def test_changed_keys_are_told_to_the_processes_without_a_reload() -> None:
+    assert words(replace(RUNNING, keys_differ=True)) == ["keys"]
+
+
+def test_after_a_reload_the_old_processes_are_told_as_well() -> None:
+    assert words(replace(RUNNING, keys_differ=True, certificate_differs=True)) == ["reload", "wait", "keys"]
+
+
+def test_a_gateway_that_starts_reads_its_keys_by_itself() -> None:
+    assert words(replace(RUNNING, keys_differ=True, loaded_unit="old")) == ["restart", "wait"]
+
+
+def test_the_gateway_of_before_tls_is_restarted() -> None:
+    """It says in the clear which unit file it runs with, and could not be signalled by the new user."""
+    assert words(replace(RUNNING, loaded_config="plain", loaded_unit="plain", candidate_differs=True)) == [
+        "accept", "restart", "wait"
+    ]  # fmt: skip
 
 
 def test_the_distributions_own_service_is_stopped_first() -> None:

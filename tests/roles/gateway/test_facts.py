@@ -1,9 +1,13 @@
 """What the fact's command prints, read back. The outputs are those of systemd 252."""
 
+import pwd
 import subprocess
+from pathlib import Path
+
+import pytest
 
 from roles.gateway.activation import State
-from roles.gateway.facts import GatewayState
+from roles.gateway.facts import CertificateWell, GatewayPlaces, GatewayState
 
 DOWN = """
 ActiveState=inactive
@@ -40,6 +44,38 @@ def test_a_blank_host_has_nothing() -> None:
     state = read(blank + DOWN + "CandidateDiffers=yes")
     assert (state.active, state.enabled, state.candidate_differs) == (False, False, True)
     assert (state.loaded_config, state.loaded_unit) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ("CandidateDiffers=yes", "candidate_differs"),
+        ("CertificateDiffers=yes", "certificate_differs"),
+        ("KeysDiffer=yes", "keys_differ"),
+    ],
+)
+def test_each_difference_is_read_as_what_it_is(line: str, field: str) -> None:
+    state = read(UP + DOWN + f'{line}\n{{"status":"ok","config":"abc","unit":"def"}}')
+    fields = ("candidate_differs", "certificate_differs", "keys_differ")
+    assert [name for name in fields if getattr(state, name)] == [field]
+    assert state.loaded_config == "abc"
+
+
+def test_what_is_there_is_read_with_its_owner_and_the_user(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.touch(0o640)
+    command = GatewayPlaces().command("nobody", [str(there), str(tmp_path / "missing")])
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=20, check=True)
+    found = GatewayPlaces().process(done.stdout.splitlines())
+    assert found == {"nobody": str(pwd.getpwnam("nobody").pw_uid), str(there): "root:root 640"}
+
+
+def test_a_host_that_has_nothing_yet_is_read_as_such() -> None:
+    places = GatewayPlaces().command("nobody-at-all", ["/nowhere"])
+    well = CertificateWell().command(["gpu-01"])
+    for command in (places, well):
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=20, check=False)
+        assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_a_changed_unit_file_is_seen() -> None:

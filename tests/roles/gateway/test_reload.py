@@ -1,6 +1,7 @@
 """The gateway's process: reloads, and a Serve that is not there."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,15 +27,16 @@ def own_gateway(serve: ServeSide, tmp_path: Path) -> Iterator[RunningGateway]:
 class Load:
     """Requests without a pause from four clients, each on connections of its own, until stopped."""
 
-    def __init__(self, gateway: RunningGateway) -> None:
+    def __init__(self, gateway: RunningGateway, context: ssl.SSLContext | None = None) -> None:
         self.answered = 0
+        self._context = context
         self.failures: list[Exception] = []
         self._gateway = gateway
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run) for _ in range(4)]
 
     def _run(self) -> None:
-        client = self._gateway.client()
+        client = self._gateway.client(context=self._context)
         while not self._stop.is_set():
             try:
                 client.chat.completions.create(model="tiny-a", messages=HELLO)

@@ -115,6 +115,29 @@ def test_a_blank_host_ends_with_a_gateway_that_is_enabled_and_has_loaded() -> No
     assert sorted(order, key=text.index) == order
 
 
+def test_the_user_comes_before_what_belongs_to_it_and_the_certificate_before_the_start() -> None:
+    commands, _ = run(blank())
+    text = "\n".join(commands)
+    order = [
+        "useradd --system",
+        "chown root:rayrack-gateway /etc/rayrack/gateway ",
+        "chown root:rayrack-gateway /etc/rayrack/gateway/keys/made.map ",
+        "gateway_certificate ensure gpu-01",
+        "haproxy -c -f",
+    ]
+    assert sorted(order, key=text.index) == order
+
+
+def test_a_key_file_that_others_could_read_is_closed_and_keeps_its_keys() -> None:
+    responses = deployed()
+    responses["id -u rayrack-gateway"] = responses["id -u rayrack-gateway"].replace("640", "644", 1)
+    commands, changed = run(responses)
+    assert changed == ["Gateway | User, directories and key files of the gateway"]
+    [mended] = [command for command in commands if "chmod" in command]
+    assert "[ -f /etc/rayrack/gateway/keys/declared.map ] || : >" in mended
+    assert "chmod 640 /etc/rayrack/gateway/keys/declared.map" in mended
+
+
 def test_a_configuration_on_disk_that_was_never_loaded_is_loaded() -> None:
     commands, changed = run(deployed(config="old"))
     assert changed == ["Gateway | The gateway runs this configuration"]

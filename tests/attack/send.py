@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 from tests.attack.attempt import Attempt, Ending, Wire
 
-# A connection that says nothing for so long is left: the gateway waits longer for the rest of a request.
-SILENCE_S = 0.4
 MOST_S = 20.0
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
@@ -38,6 +36,8 @@ class Door:
     host: str
     port: int
     trust: ssl.SSLContext
+    silence_s: float = 0.4
+    """A connection that says nothing for so long is left: the gateway waits longer for the rest of a request."""
 
     def connect(self, timeout_s: float) -> socket.socket:
         return socket.create_connection((self.host, self.port), timeout=timeout_s)
@@ -58,7 +58,7 @@ def send(door: Door, attempt: Attempt) -> bytes:
                 time.sleep(attempt.pause_s) if attempt.pause_s else None
         if attempt.ending is not Ending.READ:
             return b""
-        return b"" if attempt.wire is Wire.BROKEN_RECORD else _read(connection)
+        return b"" if attempt.wire is Wire.BROKEN_RECORD else _read(connection, door.silence_s)
 
 
 def _send(connection: socket.socket, data: bytes, *, below: bool) -> None:
@@ -68,9 +68,9 @@ def _send(connection: socket.socket, data: bytes, *, below: bool) -> None:
         connection.sendall(data)
 
 
-def _read(connection: socket.socket) -> bytes:
+def _read(connection: socket.socket, silence_s: float) -> bytes:
     received = bytearray()
-    connection.settimeout(SILENCE_S)
+    connection.settimeout(silence_s)
     deadline = time.monotonic() + MOST_S
     with contextlib.suppress(OSError):
         while data := connection.recv(65536):

@@ -17,7 +17,15 @@ PROGRAMS = sorted(set(re.findall(r"/opt/rayrack/bin/(\w+)", TEXT)))
 TARGETS = sorted(set(re.findall(r"\bmake ([a-z-]+)", " ".join(NAMED))))
 UNITS = sorted(set(re.findall(r"\brayrack-(?!gateway/)[a-z]+\b", " ".join(NAMED))))
 # Words of vLLM, of the access to Ray, and fields of an API key: not settings of ours.
-OF_OTHERS = {"trust_remote_code", "allowed_media_domains", "cache_salt", "enable_prefix_caching", "requests_per_minute"}
+OF_OTHERS = {"trust_remote_code", "allowed_media_domains", "cache_salt", "enable_prefix_caching"}
+OF_OTHERS |= {
+    "requests_per_minute",
+    "enable_log_requests",
+    "structured_outputs",
+    "response_format",
+    "top_k",
+    "invalid_value",
+}
 
 
 def functions(path: Path) -> set[str]:

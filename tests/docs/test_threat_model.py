@@ -35,7 +35,7 @@ def functions(path: Path) -> set[str]:
 def rows(heading: str) -> list[list[str]]:
     """The cells of the tables below a heading, without their own headings."""
     section = re.split(rf"^#+ {re.escape(heading)}$", TEXT, flags=re.MULTILINE)[1]
-    section = re.split(r"^## ", section, flags=re.MULTILINE)[0]
+    section = re.split(r"^##+ ", section, flags=re.MULTILINE)[0]
     lines = [line for line in section.splitlines() if line.startswith("|")]
     tables = [line.strip("|").split(" | ") for line in lines if not line.startswith("|---")]
     return [row for row in tables if row[-1].strip() != "how to check"]
@@ -72,7 +72,7 @@ def test_a_setting_that_the_page_names_exists() -> None:
 def test_every_port_of_ours_is_a_door() -> None:
     doors = " ".join(row[0] for row in rows("The doors"))
     ports = {str(field.default) for name, field in Settings.model_fields.items() if re.search("_ports?$", name)}
-    assert not [port for port in ports - {"[]"} if not re.search(rf"\b{port}\b", doors)]
+    assert not [port for port in ports if port[0].isdigit() and not re.search(rf"\b{port}\b", doors)]
 
 
 @pytest.mark.parametrize("heading", ["The network", "The gateway", "Inside", "ShadowRay"])

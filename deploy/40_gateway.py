@@ -8,3 +8,5 @@ if run.has_gateway(this):
     models, config = run.gateway_models(), run.gateway_config(this)
     gateway.install(models=models, gateway=config)
     gateway.start(models=models, gateway=config, names=run.gateway_names(this))
+else:
+    gateway.remove()

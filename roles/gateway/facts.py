@@ -80,6 +80,20 @@ class GatewayPlaces(FactBase[dict[str, str]]):
         return {path: state for path, _, state in (line.partition(" ") for line in output)}
 
 
+class GatewayUnit(FactBase[bool]):
+    """Whether the gateway's unit runs, or would at the next boot."""
+
+    def command(self) -> str:
+        return f"systemctl is-active {UNIT}; systemctl is-enabled {UNIT} 2>/dev/null || true"
+
+    @staticmethod
+    def default() -> bool:
+        return False
+
+    def process(self, output: Iterable[str]) -> bool:
+        return bool({"active", "reloading", "activating", "enabled"}.intersection(output))
+
+
 class CertificateWell(FactBase[bool]):
     """Whether `gateway_certificate ensure` for these names has nothing to do."""
 

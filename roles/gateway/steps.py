@@ -13,7 +13,7 @@ from roles import host_programs
 from roles.base_system import packages
 from roles.gateway import activation
 from roles.gateway.config import CONFIG_TEMPLATE, DIRECTORY, UNIT_TEMPLATE, Gateway, GatewayConfig, GatewayModel
-from roles.gateway.facts import CertificateWell, GatewayPlaces, GatewayState
+from roles.gateway.facts import CertificateWell, GatewayPlaces, GatewayState, GatewayUnit
 
 HOST = Path(__file__).parent / "host"
 USER = "rayrack-gateway"
@@ -82,6 +82,21 @@ def start(*, models: Sequence[GatewayModel], gateway: GatewayConfig, names: Sequ
     """
     certificate(name="The gateway has a certificate", names=names)
     activate(name="The gateway runs this configuration", wanted=Gateway.of(models, gateway))
+
+
+@deploy("Gateway")
+def remove() -> None:
+    """No gateway: one that an earlier deploy made is stopped. Its files stay, keys and certificate among them."""
+    stopped(name="No gateway on this host")
+
+
+@operation()
+def stopped() -> Generator[str, None, None]:
+    """Stop and disable the unit, where there is one."""
+    if host.get_fact(GatewayUnit):
+        yield f"systemctl disable --now {activation.UNIT}"
+    else:
+        host.noop("there is none")
 
 
 @operation()

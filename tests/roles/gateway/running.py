@@ -24,7 +24,7 @@ from pyinfra.api.util import get_template
 from roles.gateway import steps
 from roles.gateway.config import CONFIG_TEMPLATE, UNIT_TEMPLATE, Gateway, GatewayConfig, GatewayModel
 
-HAPROXY = "/usr/sbin/haproxy"
+HAPROXY = os.environ.get("TEST_HAPROXY", "/usr/sbin/haproxy")
 MAX_BODY_KIB = 256
 
 

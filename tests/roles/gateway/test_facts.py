@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from roles.gateway.activation import State
-from roles.gateway.facts import CertificateWell, GatewayPlaces, GatewayState
+from roles.gateway.facts import CertificateWell, GatewayPlaces, GatewayState, GatewayUnit
 
 DOWN = """
 ActiveState=inactive
@@ -76,6 +76,21 @@ def test_a_host_that_has_nothing_yet_is_read_as_such() -> None:
     for command in (places, well):
         done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=20, check=False)
         assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("said", "there"),
+    [
+        (["active", "enabled"], True),
+        (["inactive", "enabled"], True),
+        (["active", "disabled"], True),
+        (["failed", "disabled"], False),
+        (["inactive"], False),
+        ([], False),
+    ],
+)
+def test_a_gateway_is_there_when_it_runs_or_would_at_the_next_boot(said: list[str], there: bool) -> None:
+    assert GatewayUnit().process(said) is there
 
 
 def test_a_changed_unit_file_is_seen() -> None:

@@ -56,10 +56,11 @@ def test_unit_does_not_restart_again_and_again(host: CheckedHost, unit: str, sta
 
 
 def test_unit_is_in_its_sandbox(host: CheckedHost, unit: str) -> None:
-    if unit == "rayrack.target":
-        return  # runs nothing
     allowed = EXPOSURE_MAX.get(unit, EXPOSURE_MAX_OTHERS)
-    measured = host.run(f"systemd-analyze security --no-pager --threshold={allowed} %s", unit)
+    # A target runs nothing; its host is asked all the same, since none is well that does not answer.
+    is_service = unit.endswith(".service")
+    measure = f"systemd-analyze security --no-pager --threshold={allowed} %s" if is_service else "true || echo %s"
+    measured = host.run(measure, unit)
     expect(
         measured.succeeded,
         f"{host}: {unit} is more exposed than {allowed / 10}, by `systemd-analyze security {unit}`",

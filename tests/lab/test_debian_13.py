@@ -38,6 +38,7 @@ FILES = (
     "deploy/10_host.py",
     "deploy/15_gpu_host.py",
     "deploy/16_gpu_health.py",
+    "deploy/18_firewall.py",
     "tests/lab/ray_cleanup_alone.py",
     "deploy/40_gateway.py",
 )
@@ -240,7 +241,7 @@ def test_rays_own_file_system_is_made_and_a_reboot_brings_all_back(host: Host) -
     assert host.read(f"findmnt -no FSTYPE {RAY}") == "ext4"
     assert host.verified(MOUNT_UNIT) == (0, "")
     host.lab.reboot(HOST)
-    assert host.read(f"systemctl is-active {MOUNT_UNIT}; stat -c '%U %a' {RAY}") == "active\nrayrack 700"
+    assert host.read(f"systemctl is-active {MOUNT_UNIT}; stat -c '%U %a' {RAY}") == "active\nroot 770"
     assert host.read("stat -c '%a %U' /run/rayrack/haproxy; cat /sys/module/nvidia/version") == f"700 rayrack\n{DRIVER}"
     # The gateway belongs to rayrack.target, which comes with Ray.
     host.ssh("systemctl start rayrack-gateway")

@@ -72,7 +72,7 @@ def test_an_ordinary_user_deploys_the_whole_example_on_blank_hosts_behind_a_prox
     arguments += ["--data", "runtime_wheelhouse=/srv/wheelhouse", "--data", "object_store_memory_mib=200"]
     arguments += ["--data", f"http_proxy={lab.proxy}"]
     prod(lab, home_of_ops, *arguments, *SMALL_DISK, "--data", "num_cpus=8")
-    assert lab.read("h1", "stat -c '%U %a' /var/lib/rayrack/ray") == "rayrack 700"
+    assert lab.read("h1", "stat -c '%U %a' /var/lib/rayrack/ray") == "root 770"
     for host, unit in (("h1", "rayrack-head"), ("h2", "rayrack-worker"), ("h3", "rayrack-worker")):
         assert lab.read(host, f"systemctl is-active {unit}") == "active"
     listed = open_gateway(lab).client().models.list()

@@ -132,7 +132,7 @@ def test_a_reboot_brings_it_back(mounted: Lab) -> None:
     mounted.reboot("h1")
     assert mounted.read("h1", f"systemctl is-active {UNIT}") == "active"
     assert size_mib(mounted) == size
-    assert mounted.read("h1", f"cat {DIRECTORY}/kept; stat -c '%U %a' {DIRECTORY}") == "kept\nrayrack 700"
+    assert mounted.read("h1", f"cat {DIRECTORY}/kept; stat -c '%U %a' {DIRECTORY}") == "kept\nroot 770"
 
 
 def test_its_room_stays_taken_when_it_has_been_mounted_for_a_while(mounted: Lab) -> None:

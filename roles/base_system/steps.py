@@ -3,10 +3,10 @@
 from pyinfra.api.deploy import deploy
 from pyinfra.operations import files, server
 
-from roles.base_system import apt_proxy, packages, shared_memory, tmpfiles
+from roles.base_system import apt_proxy, packages, shared_memory, tmpfiles, users
 from roles.base_system.apt_proxy import AptProxy
 
-USER = "rayrack"
+USER = users.RAY
 TMPFILES = "/etc/tmpfiles.d/rayrack.conf"
 # The kernel's own ceiling for a process (fs.nr_open): a service limit above it needs the ceiling raised.
 KERNEL_NOFILE_MAX = 1_048_576
@@ -22,22 +22,14 @@ PACKAGES = (
 
 @deploy("Base system")
 def install(*, limit_nofile: int, dev_shm_mib: int | None, http_proxy: str | None, no_proxy: str) -> None:
-    """Packages, the service user, directories, the kernel's ceiling of open files, and the size of /dev/shm.
+    """Packages, the service users, directories, the kernel's ceiling of open files, and the size of /dev/shm.
 
     The limits themselves stand in the units; ``limit_nofile`` is here for the ceiling above them.
     """
     _apt_proxy(http_proxy, no_proxy)
     packages.present(name="Packages every host needs", packages=PACKAGES)
-    server.user(  # noqa: S604 - the user's shell, not a shell command
-        name=f"Service user {USER}",
-        user=USER,
-        system=True,
-        home="/var/lib/rayrack",
-        create_home=False,  # tmpfiles.d makes it
-        ensure_home=False,
-        shell="/usr/sbin/nologin",
-        comment="rayrack services",
-    )
+    _service_user(USER, home="/var/lib/rayrack", comment="rayrack services")  # tmpfiles.d makes its home
+    _service_user(users.GATEWAY, home="/nonexistent", comment="rayrack gateway")
     files.template(
         name="Declare rayrack's directories",
         src="templates/base_system/etc/tmpfiles.d/rayrack.conf.j2",
@@ -58,6 +50,19 @@ def install(*, limit_nofile: int, dev_shm_mib: int | None, http_proxy: str | Non
             persist_file="/etc/sysctl.d/60-rayrack.conf",
         )
     _dev_shm(dev_shm_mib)
+
+
+def _service_user(name: str, *, home: str, comment: str) -> None:
+    server.user(  # noqa: S604 - the user's shell, not a shell command
+        name=f"Service user {name}",
+        user=name,
+        system=True,
+        home=home,
+        create_home=False,
+        ensure_home=False,
+        shell="/usr/sbin/nologin",
+        comment=comment,
+    )
 
 
 def _apt_proxy(http_proxy: str | None, no_proxy: str) -> None:

@@ -1,11 +1,12 @@
-"""What the firewall lets in, and from where: the one object that its template is rendered with. Pure: no pyinfra."""
+"""What the firewall lets in and out, from where and whom: what its template is rendered with. Pure: no pyinfra."""
 
 import hashlib
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from roles.base_system import users
 from roles.firewall import addresses
 from roles.firewall.addresses import HostNetwork, Peers
 from roles.setting_rules import closed_ports
@@ -19,11 +20,14 @@ Ports = tuple[int, int]
 
 # No settings of ours, and found on a rack: Serve's fallback proxy, which passes requests on to every model, and the
 # metrics of the autoscaler and of the dashboard.
-RAY_S_OWN = (8500, 44217, 44227)
+FALLBACK = 8500
+RAY_S_OWN = (FALLBACK, 44217, 44227)
 # Where the first process of an engine waits for the others, unless it takes a free port: torch's and vLLM's default.
 RENDEZVOUS = (29500, 29501)
 # Serve's HAProxy shows more than numbers on its page of statistics: that is no metrics port.
 METRICS = re.compile(r".*metrics_port")
+# Whose programs connect to the rack's services. Names, as only the host knows the numbers; nft looks them up.
+USERS = ("root", users.RAY, users.GATEWAY)
 
 _ELEMENT = re.compile(r'^\s*(?P<address>[0-9A-Fa-f.:]+) comment "(?P<name>[^"]+)"', re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z0-9@._:/+-]{1,100}")
@@ -37,6 +41,8 @@ class Rules:
     """TCP ports that only ``peers`` reach, in order, with gaps between them."""
     metrics: tuple[int, ...]
     """Those of them that ``metrics_from`` reaches, too."""
+    services: tuple[Ports, ...]
+    """Those of them that of a host's own users only ``USERS`` reach, here and on ``peers``."""
     peers: tuple[tuple[str, str], ...]
     """Address and host."""
     metrics_from: tuple[str, ...]
@@ -56,6 +62,7 @@ class Rules:
         others = [(port, port) for port in (*RAY_S_OWN, *RENDEZVOUS)]
         return cls(
             closed=without(merged([*wanted, *others, network.ephemeral]), stay_open),
+            services=without(merged((low, high) for low, high, _ in service_ports(settings)), stay_open),
             metrics=tuple(sorted(low for low, _, name in closed_ports(settings) if METRICS.fullmatch(name))),
             peers=tuple(dict.fromkeys((address, comment(name)) for name, each in peers.items() for address in each)),
             metrics_from=tuple(settings.metrics_from or ()),
@@ -64,7 +71,15 @@ class Rules:
 
     @property
     def closed_elements(self) -> tuple[str, ...]:
-        return tuple(f"{low}-{high}" if low < high else f"{low}" for low, high in self.closed)
+        return elements(self.closed)
+
+    @property
+    def service_elements(self) -> tuple[str, ...]:
+        return elements(self.services)
+
+    @property
+    def users(self) -> tuple[str, ...]:
+        return USERS
 
     @property
     def peers_4(self) -> tuple[str, ...]:
@@ -88,6 +103,23 @@ class Rules:
 
     def closes(self, port: int) -> bool:
         return any(low <= port <= high for low, high in self.closed)
+
+
+def service_ports(settings: Settings) -> Iterator[tuple[int, int, str]]:
+    """The ports where Ray and Serve answer, with the names of their settings.
+
+    Not the metrics, which an agent on the host reads as a user of its own; and not the dashboard: it is on loopback and
+    asks for the token, and an operator's ``ssh -L`` comes to it as whoever has logged in.
+    """
+    for low, high, name in closed_ports(settings):
+        if name != "dashboard_port" and not METRICS.fullmatch(name):
+            yield low, high, name
+    yield FALLBACK, FALLBACK, "Serve's fallback"
+
+
+def elements(ports: Iterable[Ports]) -> tuple[str, ...]:
+    """As nft writes them in a set."""
+    return tuple(f"{low}-{high}" if low < high else f"{low}" for low, high in ports)
 
 
 def open_ports(settings: Settings) -> list[Ports]:

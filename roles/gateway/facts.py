@@ -64,11 +64,10 @@ class GatewayState(FactBase[State]):
 
 
 class GatewayPlaces(FactBase[dict[str, str]]):
-    """``OWNER:GROUP MODE`` by path, of what is there; and the user, with its number, when it is."""
+    """``OWNER:GROUP MODE`` by path, of what is there."""
 
-    def command(self, user: str, paths: Sequence[str]) -> str:
-        there = f"stat -c '%n %U:%G %a' {shlex.join(paths)} 2>/dev/null"
-        return f'number=$(id -u {user} 2>/dev/null) && echo "{user} $number"; {there} || true'
+    def command(self, paths: Sequence[str]) -> str:
+        return f"stat -c '%n %U:%G %a' {shlex.join(paths)} 2>/dev/null || true"
 
     @staticmethod
     def default() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The gateway on a host: HAProxy of the distribution, one configuration file, one unit and one user of our own."""
+"""The gateway on a host: HAProxy of the distribution, one configuration file, one unit and a user of its own."""
 
 import shlex
 from collections.abc import Generator, Sequence
@@ -10,13 +10,13 @@ from pyinfra.context import host
 from pyinfra.operations import files
 
 from roles import host_programs
-from roles.base_system import packages
+from roles.base_system import packages, users
 from roles.gateway import activation
 from roles.gateway.config import CONFIG_TEMPLATE, DIRECTORY, UNIT_TEMPLATE, Gateway, GatewayConfig, GatewayModel
 from roles.gateway.facts import CertificateWell, GatewayPlaces, GatewayState, GatewayUnit
 
 HOST = Path(__file__).parent / "host"
-USER = "rayrack-gateway"
+USER = users.GATEWAY
 KEYS = f"{DIRECTORY}/keys"
 # What must be there before HAProxy starts; a map may be empty.
 PLACES = {
@@ -25,15 +25,11 @@ PLACES = {
     f"{KEYS}/declared.map": f"root:{USER} 640",
     f"{KEYS}/made.map": f"root:{USER} 640",
 }
-ADD_USER = (
-    "useradd --system --user-group --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin "
-    f"--comment 'rayrack gateway' {USER}"
-)
 
 
 @deploy("Gateway")
 def install(*, models: Sequence[GatewayModel], gateway: GatewayConfig) -> None:
-    """All that the gateway needs but certificate and keys. Needs apt's lists and rayrack's directories.
+    """All that the gateway needs but certificate and keys. Needs apt's lists, rayrack's directories and the user.
 
     What a deploy declares of those goes on the host after this, and before ``start``.
     """
@@ -50,7 +46,7 @@ def install(*, models: Sequence[GatewayModel], gateway: GatewayConfig) -> None:
         programs=[HOST / "api_keys.py", HOST / "gateway_certificate.py"],
         modules=[HOST / "gateway_keys.py", HOST / "gateway_processes.py"],
     )
-    in_place(name="User, directories and key files of the gateway")
+    in_place(name="Directories and key files of the gateway")
     files.template(
         name="Gateway configuration",
         src=CONFIG_TEMPLATE,
@@ -101,13 +97,11 @@ def stopped() -> Generator[str, None, None]:
 
 @operation()
 def in_place() -> Generator[str, None, None]:
-    """Make who and what is missing, and give it its owner and mode. What a file holds stays."""
-    found = host.get_fact(GatewayPlaces, user=USER, paths=list(PLACES))
+    """Make what is missing, and give it its owner and mode. What a file holds stays."""
+    found = host.get_fact(GatewayPlaces, paths=list(PLACES))
     wrong = [path for path, state in PLACES.items() if found.get(path) != state]
-    if USER in found and not wrong:
+    if not wrong:
         host.noop("they are there")
-    if USER not in found:
-        yield ADD_USER
     for path in wrong:
         owner, mode = PLACES[path].split(" ")
         make = f"[ -f {path} ] || : >{path}" if path.endswith(".map") else f"mkdir -p {path}"

@@ -1,10 +1,11 @@
 """The firewall: its table as the deploy has confirmed it, for the hosts of the inventory and nobody else."""
 
 import json
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from roles.firewall.rules import comment
+from roles.firewall.rules import comment, service_ports
 from roles.setting_rules import closed_ports
 from tests.hosts.reach import CheckedHost, CheckedRack, expect, last_line
 
@@ -54,10 +55,20 @@ def test_the_firewall_lets_in_the_hosts_of_the_inventory_and_nobody_else(
 
 
 def test_the_firewall_closes_every_port_that_is_not_for_everybody(host: CheckedHost) -> None:
-    ranges = [each["range"] if isinstance(each, dict) else [each, each] for each in sets(host)["closed"]]
-    open_to_all = [
+    left = not_in(sets(host)["closed"], closed_ports(host.rack_host.settings))
+    expect(not left, f"{host}: the firewall leaves open to all: {', '.join(left)}", host.deploy_again)
+
+
+def test_the_firewall_closes_ray_and_serve_to_the_users_of_the_host(host: CheckedHost) -> None:
+    left = not_in(sets(host).get("services", []), service_ports(host.rack_host.settings))
+    expect(not left, f"{host}: the firewall leaves open to every local user: {', '.join(left)}", host.deploy_again)
+
+
+def not_in(elements: Iterable[Any], ports: Iterable[tuple[int, int, str]]) -> list[str]:
+    """The ports that a set of the table lacks, with their names."""
+    ranges = [each["range"] if isinstance(each, dict) else [each, each] for each in elements]
+    return [
         f"{name} ({low if low == high else f'{low}-{high}'})"
-        for low, high, name in closed_ports(host.rack_host.settings)
+        for low, high, name in ports
         if not any(first <= low and high <= last for first, last in ranges)
     ]
-    expect(not open_to_all, f"{host}: the firewall leaves open to all: {', '.join(open_to_all)}", host.deploy_again)

@@ -7,8 +7,9 @@ def test_service_user_exists_and_cannot_log_in(host: CheckedHost) -> None:
     expect_service_user(host, "rayrack")
 
 
-def test_gateway_has_a_user_of_its_own_that_cannot_log_in(gateway_host: CheckedHost) -> None:
-    expect_service_user(gateway_host, "rayrack-gateway")
+def test_gateway_has_a_user_of_its_own_that_cannot_log_in(host: CheckedHost) -> None:
+    # On every host: the firewall names it.
+    expect_service_user(host, "rayrack-gateway")
 
 
 def expect_service_user(host: CheckedHost, name: str) -> None:

@@ -22,6 +22,11 @@ def test_the_service_user_is_a_system_user_that_cannot_log_in() -> None:
     assert command == "useradd -d /var/lib/rayrack -s /usr/sbin/nologin -r -c 'rayrack services' -M rayrack"
 
 
+def test_so_is_the_user_of_the_gateway_which_every_host_has_as_its_firewall_names_it() -> None:
+    (command,) = install()["Service user rayrack-gateway"].commands
+    assert command == "useradd -d /nonexistent -s /usr/sbin/nologin -r -c 'rayrack gateway' -M rayrack-gateway"
+
+
 def test_secrets_are_declared_for_root_alone() -> None:
     (declared,) = install()["Declare rayrack's directories"].files.values()
     assert "d /etc/rayrack/secrets   0700 root root -" in declared.splitlines()

@@ -1,5 +1,7 @@
 """A host with rules, a host of its rack, a Prometheus and a stranger, each in a network namespace: who reaches what?
 
+And of the users of the host itself: who reaches what, on it and on the others?
+
 Run it in a namespace of its own, which is the host's: `unshare -n python3 packets.py RULES PORT...`. It prints JSON.
 """
 
@@ -17,6 +19,19 @@ WIRES = {
     "peer": ("10.0.1.1", "10.0.1.2", "fd01::1", "fd01::2"),
     "prometheus": ("10.0.2.1", "10.0.2.2", "fd02::1", "fd02::2"),
     "stranger": ("10.0.3.1", "10.0.3.2", "fd03::1", "fd03::2"),
+}
+# The users of the host: one that no rule names, and the two that stand in for rayrack's, which no test machine has.
+USERS = {"nobody": "nobody", "rayrack": "daemon", "rayrack-gateway": "bin"}
+# Where they go.
+OWN_PLACES = {
+    "loopback 4": "127.0.0.1",
+    "loopback 6": "::1",
+    "own address 4": WIRES["stranger"][0],
+    "own address 6": WIRES["stranger"][2],
+    "peer 4": WIRES["peer"][1],
+    "peer 6": WIRES["peer"][3],
+    "stranger 4": WIRES["stranger"][1],
+    "stranger 6": WIRES["stranger"][3],
 }
 # Somebody's connection that is there before the rules are.
 OLD_PORT, UDP_PORT, STRANGER_S_PORT = 8100, 40001, 5000
@@ -43,6 +58,20 @@ sys.stdin.readline()
 held.sendall(b"x")
 held.settimeout(3)
 print(held.recv(1).decode(), flush=True)
+"""
+# With all that it needs loaded before, as an ordinary user may not enter every directory that Python lies in.
+BECOME = """
+import encodings.idna, json, os, pwd, socket, sys
+user = pwd.getpwnam(sys.argv.pop(1))
+os.setgroups([])
+os.setresgid(*[user.pw_gid] * 3)
+os.setresuid(*[user.pw_uid] * 3)
+"""
+LISTEN = """
+import socket, sys
+servers = [socket.create_server(("", int(port)), family=socket.AF_INET6, dualstack_ipv6=True) for port in sys.argv[1:]]
+print("listening", flush=True)
+sys.stdin.read()
 """
 ECHO = f"""
 import socket
@@ -88,6 +117,36 @@ def inside(pid: int, program: str, *arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
+def here(program: str, *arguments: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def line_of(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout
+    return process.stdout.readline().strip()
+
+
+def sent_on(process: "subprocess.Popen[str]") -> str:
+    """What comes back over a connection that was held until now."""
+    assert process.stdin
+    process.stdin.write("\n")
+    process.stdin.flush()
+    return line_of(process)
+
+
+def tried_by_users(others: dict[str, int], ports: list[str]) -> dict[str, object]:
+    """By user and place, of the host's own users."""
+    for name in ("peer", "stranger"):
+        assert line_of(inside(others[name], LISTEN, *ports)) == "listening"
+    found: dict[str, object] = {}
+    for name, user in USERS.items():
+        for place, address in OWN_PLACES.items():
+            tried, _ = here(BECOME + TRY, user, address, *ports).communicate(timeout=120)
+            found[f"{name}: {place}"] = json.loads(tried)
+    return found
+
+
 def serve(port: int) -> None:
     """Listen on IPv4 and IPv6, and give back what comes."""
     server = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
@@ -113,18 +172,13 @@ def main(rules: str, ports: list[str]) -> None:
     udp.bind(("", UDP_PORT))
     udp.settimeout(3)
     held = inside(others["stranger"], HOLD, WIRES["stranger"][0])
-    assert held.stdin
-    assert held.stdout
-    assert held.stdout.readline() == "connected\n"
+    held_by_a_user = here(BECOME + HOLD, USERS["nobody"], "127.0.0.1")
+    assert [line_of(held), line_of(held_by_a_user)] == ["connected", "connected"]
 
     subprocess.run(["nft", "-f", rules], check=True)
 
-    held.stdin.write("\n")
-    held.stdin.flush()
-    found: dict[str, object] = {"what was open": held.stdout.readline().strip()}
-    listening = inside(others["stranger"], ECHO)
-    assert listening.stdout
-    assert listening.stdout.readline() == "listening\n"
+    found: dict[str, object] = {"what was open": sent_on(held), "what a user had open": sent_on(held_by_a_user)}
+    assert line_of(inside(others["stranger"], ECHO)) == "listening"
     with socket.create_connection((WIRES["stranger"][1], STRANGER_S_PORT), timeout=3) as outgoing:
         found["answer to an outgoing connection"] = outgoing.recv(16).decode()
     inside(others["stranger"], DATAGRAM, WIRES["stranger"][0]).wait()
@@ -137,6 +191,10 @@ def main(rules: str, ports: list[str]) -> None:
         [sys.executable, "-c", TRY, WIRES["stranger"][0], *ports], capture_output=True, text=True, check=True
     )
     found["the host itself"] = json.loads(own.stdout)
+    found |= tried_by_users(others, ports)
+    found["chain output"] = subprocess.run(
+        ["nft", "list", "chain", "inet", "rayrack", "output"], capture_output=True, text=True, check=True
+    ).stdout
     found["table"] = subprocess.run(
         ["nft", "list", "chain", "inet", "rayrack", "input"], capture_output=True, text=True, check=True
     ).stdout

@@ -1,4 +1,4 @@
-"""The rendered rules in a real kernel: connections from a host of the rack, from a Prometheus, and from a stranger."""
+"""The rendered rules in a real kernel: connections from a host of the rack, a Prometheus, a stranger, and local users."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from roles.firewall.addresses import HostNetwork, Peers
 from roles.firewall.rules import TEMPLATE, Rules
 from roles.planner.changes.hosts import rendered
 from roles.settings import Settings
-from tests.roles.firewall.packets import WIRES
+from tests.roles.firewall.packets import OWN_PLACES, USERS, WIRES
 
 PROGRAM = Path(__file__).with_name("packets.py")
 # What belongs to the rack alone: the first, the last and one in the middle of each range.
@@ -38,6 +38,9 @@ RAY_S = [
     60999,
 ]
 METRICS = [6385, 9101]
+# Of Ray's those that a local user reaches: the dashboard, what engines pick, and metrics that are no settings.
+FOR_LOCAL_USERS = [8265, 29500, 32768, 40000, 44217, 60999]
+SERVICES = sorted({*RAY_S} - {*FOR_LOCAL_USERS})
 FOR_ALL = [22, 2222, 8000, 19999, 21000, 29999, 31000, 32767, 50051, 61000]
 PORTS = sorted([*RAY_S, *METRICS, *FOR_ALL])
 
@@ -48,12 +51,17 @@ PEERS: Peers = {"gpu-02": ("10.0.1.2", "fd01::2")}
 def rules_for(directory: Path, settings: Settings = SETTINGS, ssh_port: int = 22) -> Path:
     file = directory / "firewall.nft"
     rules = Rules.of(settings, HostNetwork(ssh_port=ssh_port), PEERS, [2222])
-    file.write_text(rendered(TEMPLATE, rules=rules))
+    text = rendered(TEMPLATE, rules=rules)
+    for name in ("rayrack", "rayrack-gateway"):
+        assert text.count(f'"{name}"') == 1
+        text = text.replace(f'"{name}"', f'"{USERS[name]}"')
+    file.write_text(text)
     return file
 
 
 def tried(rules: Path, ports: list[int]) -> dict[str, Any]:
-    unshare = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    # With users beside root, whom an ordinary user has from /etc/subuid.
+    unshare = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--map-root-user", "--map-auto"])]
     command = [*unshare, sys.executable, str(PROGRAM), str(rules), *map(str, ports)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -87,8 +95,34 @@ def test_the_host_reaches_itself_at_all_its_addresses(found: dict[str, Any]) -> 
     assert found["the host itself"]["open"] == PORTS
 
 
+@pytest.mark.parametrize("place", [place for place in OWN_PLACES if not place.startswith("stranger")])
+def test_a_local_user_is_refused_the_services_of_the_rack_at_once(found: dict[str, Any], place: str) -> None:
+    others = sorted({*PORTS} - {*SERVICES})
+    assert found[f"nobody: {place}"] == {"open": others, "refused": SERVICES, "silent": []}
+
+
+@pytest.mark.parametrize("place", [place for place in OWN_PLACES if place.startswith("stranger")])
+def test_a_local_user_reaches_the_same_ports_of_hosts_that_are_not_the_rack_s(
+    found: dict[str, Any], place: str
+) -> None:
+    assert found[f"nobody: {place}"]["open"] == PORTS
+
+
+@pytest.mark.parametrize("place", OWN_PLACES)
+@pytest.mark.parametrize("user", ["rayrack", "rayrack-gateway"])
+def test_the_users_of_the_rack_reach_everything(found: dict[str, Any], user: str, place: str) -> None:
+    assert found[f"{user}: {place}"]["open"] == PORTS
+
+
+def test_what_local_users_were_refused_is_counted(found: dict[str, Any]) -> None:
+    counted = re.search(r"counter packets (\d+)", found["chain output"])
+    assert counted
+    assert int(counted[1]) >= len([place for place in OWN_PLACES if not place.startswith("stranger")]) * len(SERVICES)
+
+
 def test_a_connection_that_is_there_already_is_not_cut(found: dict[str, Any]) -> None:
     assert found["what was open"] == "x"
+    assert found["what a user had open"] == "x"
 
 
 def test_answers_to_the_host_s_own_connections_come_in(found: dict[str, Any]) -> None:

@@ -53,6 +53,13 @@ def test_what_was_confirmed_is_loaded_and_is_as_it_should_be(rules: Path) -> Non
     assert told(rules, f"{CONFIRMED} firewall status; nft list tables") == (0, "table inet rayrack\n")
 
 
+def test_rules_that_name_a_user_that_is_missing_are_refused_in_one_line(rules: Path) -> None:
+    code, said = told(rules, 'sed -i s/daemon/not-here/ "$rules"; firewall try "$rules"')
+    assert (code, said.count("\n")) == (1, 1)
+    assert said.startswith(f"firewall: nft -c -f {rules}: exit status 1: {rules}:")
+    assert said.endswith("Error: User does not exist\n")
+
+
 def test_nothing_is_loaded_before_something_was_confirmed(rules: Path) -> None:
     assert told(rules, "firewall load") == (1, "firewall: no /etc/rayrack/firewall.nft: deploy first\n")
     assert told(rules, "firewall status") == (1, "firewall: no /etc/rayrack/firewall.nft: deploy\n")

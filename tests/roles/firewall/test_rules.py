@@ -88,6 +88,28 @@ def test_metrics_are_the_ports_of_metrics_and_no_others() -> None:
     assert not others & set(of().metrics)
 
 
+def test_a_service_is_every_port_of_a_setting_but_metrics_and_the_dashboard() -> None:
+    settings = Settings()
+    services = ports_of(of().services)
+    named = {port for low, high, _ in closed_ports(settings) for port in range(low, high + 1)}
+    assert services == {*named, 8500} - {*of().metrics, settings.dashboard_port}
+    assert {settings.serve_port, settings.serve_stats_port, settings.gcs_port} <= services
+
+
+def test_no_service_is_where_engines_of_others_may_listen_or_where_all_may_come() -> None:
+    found = Rules.of(Settings(), HostNetwork(ssh_port=20022), {}, [30022])
+    services = ports_of(found.services)
+    assert not {29500, 29501, 32768, 60999, 44217, 44227, 8000, 20022, 30022} & services
+    assert {20021, 20023, 30021, 30023} <= services
+    assert services <= ports_of(found.closed)
+
+
+def test_the_rules_name_root_and_the_users_of_the_rack() -> None:
+    text = rendered(rules.TEMPLATE, rules=of())
+    assert text.count("meta skuid") == 1
+    assert 'meta skuid { "root", "rayrack", "rayrack-gateway" } accept\n' in text
+
+
 def test_ssh_stays_open_where_this_run_came_in_and_where_sshd_listens() -> None:
     found = Rules.of(Settings(), HostNetwork(ssh_port=40022), {}, [40023])
     assert not found.closes(40022)

@@ -149,6 +149,15 @@ BREAKAGES = (
         "test_the_firewall_lets_in_the_hosts_of_the_inventory_and_nobody_else[h2]",
     ),
     breakage(
+        "the firewall leaves Serve to every local user",
+        "h2",
+        "systemctl stop rayrack-firewall-keep.timer && nft delete element inet rayrack services '{ 8100 }'",
+        "systemctl reload rayrack-firewall && systemctl start rayrack-firewall-keep.timer",
+        "test_unit_is_active[h2-rayrack-firewall-keep.timer]",
+        "test_the_firewall_is_as_it_was_confirmed[h2]",
+        "test_the_firewall_closes_ray_and_serve_to_the_users_of_the_host[h2]",
+    ),
+    breakage(
         "root runs a Ray of its own",
         "h2",
         f"bash -c 'exec -a ray::Stray sleep 300' >/dev/null 2>&1 </dev/null & echo $! >{STRAY}; sleep 0.5",

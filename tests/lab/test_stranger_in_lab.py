@@ -1,4 +1,4 @@
-"""A host outside of the inventory, and a user without a token inside: what they find, and what they can do.
+"""A host outside of the inventory, and users without a token inside: what they find, and what they can do.
 
 The stranger finds SSH and the gateway. Everything else of a rack is tried with the real thing: a full port scan, HTTP,
 and Ray's own client.
@@ -111,6 +111,18 @@ def listening(lab: Lab, host: str) -> set[int]:
     return {int(port) for address, _, port in places if not address.startswith(("127.", "[::1]", "[::ffff:127."))}
 
 
+def replicas_of(rack: DeployedRack) -> list[tuple[str, int]]:
+    """Address and port of each."""
+    found = [
+        (rack.lab.address(host), port)
+        for host in (rack.head, rack.worker)
+        for port in listening(rack.lab, host)
+        if 30000 <= port <= 30999
+    ]
+    assert found, "no replica listens"
+    return found
+
+
 def test_a_stranger_finds_ssh_and_the_gateway_and_nothing_else(
     rack: DeployedRack, stranger: Outsider, addresses: tuple[str, str]
 ) -> None:
@@ -136,13 +148,7 @@ def test_a_stranger_s_requests_are_refused_at_the_door(
     rack: DeployedRack, stranger: Outsider, addresses: tuple[str, str]
 ) -> None:
     head, worker = addresses
-    replicas = [
-        (address, port)
-        for host, address in ((rack.head, head), (rack.worker, worker))
-        for port in listening(rack.lab, host)
-        if 30000 <= port <= 30999
-    ]
-    assert replicas, "no replica listens"
+    replicas = replicas_of(rack)
     chat = {"model": "tiny-a", "messages": [{"role": "user", "content": "hello"}]}
     doors: list[Mapping[str, object]] = [
         {"name": "job", "url": f"http://{head}:{DASHBOARD}/api/jobs/", "method": "POST", "body": JOB},
@@ -212,15 +218,21 @@ def test_a_stranger_s_ray_does_not_get_in(
 
 
 @pytest.fixture(scope="module")
+def without_token(rack: DeployedRack) -> Outsider:
+    """A user on the head whom its firewall lets pass, and who has no token: the gateway's."""
+    return Outsider(rack.lab, rack.head, user="rayrack-gateway")
+
+
+@pytest.fixture(scope="module")
 def nobody(rack: DeployedRack) -> Outsider:
-    """An ordinary user on the head itself: past the firewall, without the token."""
+    """An ordinary user on the head itself."""
     return Outsider(rack.lab, rack.head, user="nobody")
 
 
-def test_without_a_token_ray_s_http_says_no_also_inside(nobody: Outsider, addresses: tuple[str, str]) -> None:
+def test_without_a_token_ray_s_http_says_no_also_inside(without_token: Outsider, addresses: tuple[str, str]) -> None:
     head, worker = addresses
     dashboard = f"http://127.0.0.1:{DASHBOARD}"
-    found = nobody.knock(
+    found = without_token.knock(
         {"name": "job", "url": f"{dashboard}/api/jobs/", "method": "POST", "body": JOB},
         {"name": "agent's job", "url": f"http://{head}:{AGENT}/api/job_agent/jobs/", "method": "POST", "body": JOB},
         {"name": "other agent", "url": f"http://{worker}:{AGENT}/api/job_agent/jobs/", "method": "POST", "body": JOB},
@@ -233,11 +245,62 @@ def test_without_a_token_ray_s_http_says_no_also_inside(nobody: Outsider, addres
 
 @pytest.mark.parametrize(("kind", "port"), [("client", RAY_CLIENT), ("gcs", GCS)])
 def test_without_a_token_ray_s_own_client_is_refused_also_inside(
-    rack: DeployedRack, nobody: Outsider, addresses: tuple[str, str], kind: str, port: int
+    rack: DeployedRack, without_token: Outsider, addresses: tuple[str, str], kind: str, port: int
 ) -> None:
-    done = nobody.run(CONNECT, kind, f"{addresses[0]}:{port}", python=f"env HOME=/tmp {RUNTIME}", limit_s=200)
+    done = without_token.run(CONNECT, kind, f"{addresses[0]}:{port}", python=f"env HOME=/tmp {RUNTIME}", limit_s=200)
     reason = {"gcs": "refused AuthenticationError RPC error: InvalidAuthToken", "client": "refused ConnectionError"}
     assert done.stdout.startswith(reason[kind]), done.stdout + done.stderr
+    assert rack.lab.ssh(rack.head, "ls /tmp/owned", check=False).returncode != 0
+
+
+def doors_inside(rack: DeployedRack) -> list[Mapping[str, object]]:
+    """Where Ray and Serve answer, on every address that a user of the head has for them."""
+    head, worker = rack.lab.address(rack.head), rack.lab.address(rack.worker)
+    urls = [
+        *(
+            f"http://{address}:{port}{path}"
+            for address in ("127.0.0.1", head)
+            for port, path in (
+                (SERVE, "/m/tiny-a/health"),
+                (SERVE_FALLBACK, "/-/routes"),
+                (SERVE_STATS, "/stats"),
+                (GCS, "/"),
+            )
+        ),
+        *(f"http://{address}:{AGENT}/api/job_agent/jobs/" for address in (head, worker)),
+        *(f"http://{address}:{port}/m/tiny-a/health" for address, port in replicas_of(rack)),
+    ]
+    return [{"name": url, "url": url} for url in urls]
+
+
+def test_a_user_of_a_host_is_refused_where_ray_and_serve_answer(rack: DeployedRack, nobody: Outsider) -> None:
+    doors = doors_inside(rack)
+    assert nobody.knock(*doors) == {str(door["name"]): "ConnectionRefusedError" for door in doors}
+    # Not because there is nobody to answer.
+    found = Outsider(rack.lab, rack.head).knock(*doors)
+    assert "ConnectionRefusedError" not in found.values(), found
+    assert found[f"http://127.0.0.1:{SERVE}/m/tiny-a/health"] == 200
+
+
+def test_a_user_of_a_worker_is_refused_serve_on_the_head(rack: DeployedRack, addresses: tuple[str, str]) -> None:
+    door = {"name": "Serve", "url": f"http://{addresses[0]}:{SERVE}/m/tiny-a/health"}
+    assert Outsider(rack.lab, rack.worker, user="nobody").knock(door) == {"Serve": "ConnectionRefusedError"}
+    assert Outsider(rack.lab, rack.worker).knock(door) == {"Serve": 200}
+
+
+def test_what_a_user_of_a_host_reaches_asks_for_the_token_or_shows_numbers(
+    rack: DeployedRack, nobody: Outsider
+) -> None:
+    dashboard = f"http://127.0.0.1:{DASHBOARD}"
+    found = nobody.knock(
+        {"name": "job", "url": f"{dashboard}/api/jobs/", "method": "POST", "body": JOB},
+        {"name": "applications", "url": f"{dashboard}/api/serve/applications/"},
+        {"name": "emptied", "url": f"{dashboard}/api/serve/applications/", "method": "PUT", "body": EMPTY_CONFIG},
+        {"name": "nodes", "url": f"{dashboard}/api/v0/nodes"},
+        {"name": "metrics", "url": f"http://127.0.0.1:{SERVE_METRICS}/metrics"},
+    )
+    assert found.pop("metrics") == 200
+    assert set(found.values()) <= {401, 403}, found
     assert rack.lab.ssh(rack.head, "ls /tmp/owned", check=False).returncode != 0
 
 

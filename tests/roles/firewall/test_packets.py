@@ -1,4 +1,4 @@
-"""The rendered rules in a real kernel: connections from a host of the rack, a Prometheus, a stranger, and local users."""
+"""The rendered rules in a real kernel: connections from a host of the rack, a Prometheus, a stranger, local users."""
 
 import json
 import os

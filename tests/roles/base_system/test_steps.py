@@ -27,6 +27,12 @@ def test_so_is_the_user_of_the_gateway_which_every_host_has_as_its_firewall_name
     assert command == "useradd -d /nonexistent -s /usr/sbin/nologin -r -c 'rayrack gateway' -M rayrack-gateway"
 
 
+def test_the_users_come_before_what_belongs_to_them() -> None:
+    names = list(install())
+    directories = names.index("Declare rayrack's directories")
+    assert all(names.index(f"Service user {user}") < directories for user in ("rayrack", "rayrack-gateway"))
+
+
 def test_secrets_are_declared_for_root_alone() -> None:
     (declared,) = install()["Declare rayrack's directories"].files.values()
     assert "d /etc/rayrack/secrets   0700 root root -" in declared.splitlines()

@@ -6,6 +6,14 @@ from typing import Any
 from tests.hosts.questions import ask_ray, node_ip
 from tests.hosts.reach import CheckedHost, CheckedRack, expect
 
+# Units that do not run as the service user. The gateway is kept apart from what models run; root looks at the table of
+# the firewall every few seconds.
+USERS = {
+    "rayrack-gateway.service": "rayrack-gateway",
+    "rayrack-firewall.service": "root",
+    "rayrack-firewall-keep.service": "root",
+}
+
 
 @cache
 def nodes_alive(head: CheckedHost) -> set[str]:
@@ -62,8 +70,8 @@ def test_what_belongs_on_loopback_listens_there_only(head: CheckedHost, checked:
 
 
 def service_user(process: dict[str, Any]) -> str:
-    """Who a process must run as: the gateway is kept apart from what models run."""
-    return "rayrack-gateway" if process["unit"] == "rayrack-gateway.service" else "rayrack"
+    """Who a process must run as."""
+    return USERS.get(process["unit"], "rayrack")
 
 
 def test_processes_of_ray_run_as_the_service_user(host: CheckedHost) -> None:

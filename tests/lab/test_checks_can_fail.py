@@ -37,8 +37,11 @@ def breakage(what: str, host: str, broken_by: str, repaired_by: str, *red: str) 
 STRAY = "/tmp/rayrack-stray.pid"
 GATEWAY = "/etc/rayrack/gateway"
 SLUGS = ("tiny-a", "tiny-b", "tiny-embed")
-# The look that may be under way, too: it would put the table back.
-LEFT_ALONE = "systemctl stop rayrack-firewall-keep.timer rayrack-firewall-keep.service"
+# A look that is under way would put the table back.
+LEFT_ALONE = (
+    "systemctl stop rayrack-firewall-keep.timer && "
+    'until [ "$(systemctl is-active rayrack-firewall-keep.service)" = inactive ]; do sleep 0.1; done'
+)
 RELOAD = "systemctl reload rayrack-gateway; sleep 2"
 SELF_SIGNED = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -subj /CN=other"
 NEW_PAIR = f"cp -p {GATEWAY}/tls.pem* /root/ && {SELF_SIGNED} -keyout /root/new.key -out /root/new.pem 2>/dev/null"

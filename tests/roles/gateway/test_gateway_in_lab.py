@@ -83,8 +83,8 @@ def test_a_certificate_that_is_not_loaded_yet_is_loaded_by_a_deploy_without_a_re
     assert changes(deploy(deployed)) == set()
 
 
-def test_keys_that_a_deploy_put_there_are_told_to_the_gateway(deployed: Lab) -> None:
-    deployed.ssh("h1", f"echo {'a' * 64} 'team-a|9999999999|0|*' > {GATEWAY}/keys/declared.map")
+def test_keys_that_only_a_file_has_are_told_to_the_gateway(deployed: Lab) -> None:
+    deployed.ssh("h1", f"echo {'a' * 64} 'team-a|9999999999|0|*' >> {GATEWAY}/keys/made.map")
     assert changes(deploy(deployed)) == {"Gateway | The gateway runs this configuration"}
     assert changes(deploy(deployed)) == set()
 

@@ -16,9 +16,9 @@ PROGRESS_SECONDS=5
 FREE_GIB_FOR_LAB=12
 
 # What the unit tests run for real: HAProxy, ssh, systemd's verifier, ext4 images, a fake NVML library (gcc), a signed
-# repository of packages (dpkg-dev, gnupg), and nftables in a network of its own.
+# repository of packages (dpkg-dev, gnupg), certificates (openssl), and nftables in a network of its own.
 TOOL_PACKAGES=(python3-venv ca-certificates haproxy openssh-client systemd util-linux e2fsprogs gcc libc6-dev dpkg-dev
-  gnupg nftables iproute2)
+  gnupg nftables iproute2 openssl)
 LAB_PACKAGES=(debootstrap debian-archive-keyring systemd-container iproute2 procps git)
 
 die() {

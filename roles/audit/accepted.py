@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from roles import field_errors
 from roles.errors import InputError
-from roles.model_serving.plain_data import read_yaml
+from roles.plain_data import read_yaml
 
 FILE = Path(__file__).parent / "accepted.yaml"
 

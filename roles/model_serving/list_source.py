@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from roles import field_errors
+from roles import field_errors, plain_data
 from roles.errors import InputError
-from roles.model_serving import plain_data
 
 LIST_VARIABLE = "MODELS_CONFIG"
 SINGLE_VARIABLE = "MODEL_ID"

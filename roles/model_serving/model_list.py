@@ -5,9 +5,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from roles import field_errors
+from roles import field_errors, plain_data
 from roles.errors import InputError
-from roles.model_serving import plain_data
 from roles.model_serving.list_source import Source
 from roles.model_serving.model import FIELDS, Model
 

@@ -10,11 +10,10 @@ from pathlib import Path
 
 from pydantic import SecretStr, ValidationError
 
-from roles import field_errors
+from roles import field_errors, plain_data
 from roles.errors import InputError
 from roles.gateway.declared_keys.declared_map import Entry
 from roles.gateway.declared_keys.key import FIELDS, SHORTEST, DeclaredKey
-from roles.model_serving import plain_data
 from roles.secrets.source import SecretSource, problem_of_key
 
 Read = Callable[[SecretSource, str], SecretStr]

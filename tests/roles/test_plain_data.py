@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from roles import plain_data
 from roles.errors import InputError
-from roles.model_serving import plain_data
 
 EXAMPLES = settings(max_examples=50, deadline=None, database=None, derandomize=True)
 # json.dumps writes characters above U+FFFF as two halves, which YAML does not put together.

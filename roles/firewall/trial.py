@@ -3,17 +3,15 @@
 from typing import Any
 
 from gevent import Timeout
-from paramiko import SSHException
-from pyinfra import logger
 from pyinfra.api.arguments import ConnectorArguments
 from pyinfra.api.command import PyinfraCommand, StringCommand
 from pyinfra.api.exceptions import ConnectError
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 from pyinfra.connectors.ssh import SSHConnector
-from pyinfra.connectors.util import CommandOutput, OutputLine
 
 from roles.firewall.activation import CANDIDATE, PROGRAM
+from roles.quiet import failed, quietly
 
 # Well within the minute that the host waits for the confirmation (TRIAL_S of host/firewall.py).
 CONNECT_LIMIT_S = 40
@@ -26,25 +24,20 @@ class TryRules(PyinfraCommand):
         return f"TryRules({CANDIDATE})"
 
     def execute(self, _state: State, host: Host, connector_arguments: ConnectorArguments) -> bool:
-        tried, output = _run(host, f"{PROGRAM} try {CANDIDATE}", connector_arguments)
+        tried, output = quietly(host, StringCommand(f"{PROGRAM} try {CANDIDATE}"), connector_arguments)
         if not tried or not output.stdout_lines:
-            return _failed(host, _last_line(output, "the rules could not be tried"))
+            return failed(host, _last_line(output, "the rules could not be tried"))
         if problem := _connect_anew(host):
-            return _failed(
+            return failed(
                 host,
                 f"no new SSH connection beside the new firewall rules ({problem}): they are not kept, and the host has "
                 "its earlier ones again within a minute; look at the SSH port in the inventory, and at what else "
                 "filters there (nft list ruleset)",
             )
-        confirmed, output = _run(host, f"{PROGRAM} confirm {output.stdout_lines[-1]}", connector_arguments)
-        return confirmed or _failed(host, _last_line(output, "the rules could not be confirmed"))
-
-
-def _run(host: Host, command: str, arguments: Any) -> tuple[bool, CommandOutput]:
-    try:
-        return host.run_shell_command(StringCommand(command), print_output=False, print_input=False, **arguments)
-    except (OSError, EOFError, SSHException) as error:  # this very connection is cut off
-        return False, CommandOutput([OutputLine("stderr", f"{command}: the connection broke ({error}); deploy again")])
+        confirmed, output = quietly(
+            host, StringCommand(f"{PROGRAM} confirm {output.stdout_lines[-1]}"), connector_arguments
+        )
+        return confirmed or failed(host, _last_line(output, "the rules could not be confirmed"))
 
 
 def _connect_anew(host: Host) -> str:
@@ -68,8 +61,3 @@ def _connect_anew(host: Host) -> str:
 def _last_line(output: Any, otherwise: str) -> str:
     lines = [line for line in output.stderr_lines if line.strip()]
     return lines[-1] if lines else otherwise
-
-
-def _failed(host: Host, reason: str) -> bool:
-    host.log_styled(reason, fg="red", log_func=logger.error)
-    return False

@@ -10,8 +10,8 @@ from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 from pyinfra.context import host as this_host
 
+from roles.quiet import failed, quietly
 from roles.ray_cluster.facts import TOKEN, TokenDigest
-from roles.secrets.quiet import failed, quietly
 
 # A file of root alone from its first byte on, and never half a token under its name.
 _INTO_PLACE = f"test -s {TOKEN}.new && mv -f {TOKEN}.new {TOKEN}"

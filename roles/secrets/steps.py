@@ -12,8 +12,8 @@ from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 from pyinfra.context import host
 
+from roles.quiet import failed, quietly
 from roles.secrets.facts import SecretFiles, line_of, salt
-from roles.secrets.quiet import failed, quietly
 from roles.secrets.secret_file import SecretFile
 
 # The line after the secret. Without it the connection broke, and half a secret must not take a whole one's place.

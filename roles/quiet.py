@@ -1,4 +1,4 @@
-"""Commands whose input or output is a secret: pyinfra shows neither, whatever the verbosity."""
+"""Commands that pyinfra shows neither input nor output of, whatever the verbosity: what they say is ours to tell."""
 
 from typing import Any
 

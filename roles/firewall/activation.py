@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from roles.host_programs import BIN
-from roles.ray_cluster.activation import UnitState
+from roles.unit_state import UnitState
 
 PROGRAM = f"{BIN}/firewall"
 # What a deploy rendered last; it becomes CONFIRMED when SSH has come in beside it.

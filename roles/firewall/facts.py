@@ -10,8 +10,8 @@ from pyinfra.api.facts import FactBase
 from roles.firewall.activation import CANDIDATE, PROGRAM, UNITS, State
 from roles.firewall.addresses import HostNetwork
 from roles.firewall.rules import CONFIRMED
-from roles.ray_cluster.activation import UnitState
 from roles.storage.facts import PYTHON
+from roles.unit_state import SHOWN, UnitState, blocks
 
 HOST = Path(__file__).parent / "host"
 
@@ -41,29 +41,14 @@ class FirewallState(FactBase[State]):
     """Whether the candidate is confirmed, what was confirmed loaded, and the units as they should be."""
 
     def command(self) -> str:
-        properties = "Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload"
         return (
-            f"systemctl show -p {properties} {' '.join(UNITS)}; echo; "
+            f"systemctl show -p {','.join(SHOWN)} {' '.join(UNITS)}; echo; "
             f"! cmp -s {CANDIDATE} {CONFIRMED} || echo Confirmed=yes; "
             f"! {PROGRAM} status 2>/dev/null || echo Loaded=yes"
         )
 
     def process(self, output: Iterable[str]) -> State:
-        units: dict[str, UnitState] = {}
-        block: dict[str, str] = {}
-        said = set()
-        for line in (*output, ""):
-            if line in ("Confirmed=yes", "Loaded=yes"):
-                said.add(line)
-            elif line:
-                key, _, value = line.partition("=")
-                block[key] = value
-            elif block:
-                units[block["Id"]] = UnitState(
-                    active=block["ActiveState"] == "active",
-                    enabled=block["UnitFileState"] == "enabled",
-                    file_changed=block["NeedDaemonReload"] == "yes",
-                    exists=block["LoadState"] == "loaded",
-                )
-                block = {}
+        lines = list(output)
+        said = {"Confirmed=yes", "Loaded=yes"}.intersection(lines)
+        units = {block["Id"]: UnitState.of(block) for block in blocks(line for line in lines if line not in said)}
         return State("Confirmed=yes" in said, "Loaded=yes" in said, units)

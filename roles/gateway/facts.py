@@ -9,6 +9,7 @@ from pyinfra.api.facts import FactBase
 
 from roles import host_programs
 from roles.gateway.activation import ASK, CANDIDATE, CERTIFICATE, CONFIG, DISTRIBUTION_UNIT, UNIT, State
+from roles.unit_state import blocks
 
 DIFFERENCES = ("CandidateDiffers=yes", "CertificateDiffers=yes", "KeysDiffer=yes")
 # The certificates of a text, whatever stands around them and however their lines are broken.
@@ -27,33 +28,22 @@ class GatewayState(FactBase[State]):
             f"cmp -s {CANDIDATE} {CONFIG} || echo CandidateDiffers=yes; "
             f"{_certificate_differs(health_url)}; "
             f"{_keys_differ()}; "
-            # A gateway of before TLS says the same in the clear.
-            f"{ASK} --max-time 3 {health_url} || {ASK} --max-time 3 http{health_url.removeprefix('https')} || true"
+            # One that does not run says nothing: that is an answer, too.
+            f"{ASK} --max-time 3 {health_url} || true"
         )
 
     def process(self, output: Iterable[str]) -> State:
-        units: dict[str, dict[str, str]] = {UNIT: {}, DISTRIBUTION_UNIT: {}}
-        block: dict[str, str] = {}
-        health: dict[str, str] = {}
-        differs: set[str] = set()
-        for line in output:
-            if line.startswith("{"):
-                health = _health(line)
-            elif line in DIFFERENCES:
-                differs.add(line)
-            elif not line:
-                block = {}
-            else:
-                key, _, value = line.partition("=")
-                block[key] = value
-                if key == "Id":
-                    units[value] = block
-        ours = units[UNIT]
+        lines = list(output)
+        differs = set(DIFFERENCES).intersection(lines)
+        health = next((_health(line) for line in lines if line.startswith("{")), {})
+        shown = (line for line in lines if line not in differs and not line.startswith("{"))
+        units = {block["Id"]: block for block in blocks(shown)}
+        ours = units.get(UNIT, {})
         return State(
             active=ours.get("ActiveState") in ("active", "reloading"),
             enabled=ours.get("UnitFileState") == "enabled",
             unit_file_changed=ours.get("NeedDaemonReload") == "yes",
-            distribution_service_active=units[DISTRIBUTION_UNIT].get("ActiveState", "inactive")
+            distribution_service_active=units.get(DISTRIBUTION_UNIT, {}).get("ActiveState", "inactive")
             not in ("inactive", "failed"),
             candidate_differs="CandidateDiffers=yes" in differs,
             loaded_config=health.get("config"),
@@ -67,7 +57,7 @@ class GatewayPlaces(FactBase[dict[str, str]]):
     """``OWNER:GROUP MODE`` by path, of what is there."""
 
     def command(self, paths: Sequence[str]) -> str:
-        return f"stat -c '%n %U:%G %a' {shlex.join(paths)} 2>/dev/null || true"
+        return f"for path in {shlex.join(paths)}; do [ ! -e $path ] || stat -c '%n %U:%G %a' $path; done"
 
     @staticmethod
     def default() -> dict[str, str]:
@@ -81,7 +71,7 @@ class GatewayUnit(FactBase[bool]):
     """Whether the gateway's unit runs, or would at the next boot."""
 
     def command(self) -> str:
-        return f"systemctl is-active {UNIT}; systemctl is-enabled {UNIT} 2>/dev/null || true"
+        return f"systemctl show -P ActiveState -P UnitFileState {UNIT}"
 
     @staticmethod
     def default() -> bool:

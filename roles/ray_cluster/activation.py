@@ -7,23 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from roles.ray_cluster.node import Role
+from roles.unit_state import UnitState
 
 TARGET = "rayrack.target"
 UNITS: dict[Role, str] = {"head": "rayrack-head.service", "worker": "rayrack-worker.service"}
 UNIT_DIR = "/etc/systemd/system"
-
-
-@dataclass(frozen=True)
-class UnitState:
-    """What systemd says of a unit."""
-
-    active: bool
-    enabled: bool
-    file_changed: bool
-    """The unit file on disk is newer than what systemd has read."""
-    exists: bool
-    start_s: float | None = None
-    """How long its last start took; None: it has not started since the host has, or is starting."""
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,15 @@ from collections.abc import Iterable, Mapping
 from pyinfra.api.facts import FactBase
 
 from roles.host_programs import BIN
-from roles.ray_cluster.activation import TARGET, UNITS, NodeState, UnitState
+from roles.ray_cluster.activation import TARGET, UNITS, NodeState
 from roles.ray_cluster.node import Role
+from roles.unit_state import SHOWN, UnitState, blocks
 
 TOKEN = "/etc/rayrack/secrets/ray.token"  # noqa: S105 - where it stands, not what it is
 
 
 _STARTED, _ACTIVE_SINCE = "InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic"
-_PROPERTIES = ("Id", "LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", _STARTED, _ACTIVE_SINCE)
+_PROPERTIES = (*SHOWN, _STARTED, _ACTIVE_SINCE)
 
 
 def started_with(role: Role) -> str:
@@ -41,27 +42,17 @@ class NodeStateFact(FactBase[NodeState]):
         return f"{started_with(role)}; {BIN}/ray_node outdated {role} | sed 's/^./outdated &/'"
 
     def process(self, output: Iterable[str]) -> NodeState:
-        units: dict[str, UnitState] = {}
         outdated = []
         applied: dict[str, str] | None = None
-        block: dict[str, str] = {}
-        for line in (*output, ""):
+        shown = []
+        for line in output:
             if line.startswith("outdated "):
                 outdated.append(line.removeprefix("outdated "))
             elif line.startswith("applied "):
                 applied = _json_object(line.removeprefix("applied "))
-            elif line:
-                key, _, value = line.partition("=")
-                block[key] = value
-            elif block:
-                units[block["Id"]] = UnitState(
-                    active=block["ActiveState"] == "active",
-                    enabled=block["UnitFileState"] == "enabled",
-                    file_changed=block["NeedDaemonReload"] == "yes",
-                    exists=block["LoadState"] == "loaded",
-                    start_s=_start_s(block),
-                )
-                block = {}
+            else:
+                shown.append(line)
+        units = {block["Id"]: UnitState.of(block, _start_s(block)) for block in blocks(shown)}
         return NodeState(units, tuple(outdated), applied)
 
 

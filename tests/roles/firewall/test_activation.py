@@ -4,7 +4,7 @@ import pytest
 
 from roles.firewall import activation
 from roles.firewall.activation import KEEP_TIMER, KEEP_UNIT, UNIT, State
-from roles.ray_cluster.activation import UnitState
+from roles.unit_state import UnitState
 
 ON = UnitState(active=True, enabled=True, file_changed=False, exists=True)
 OFF = UnitState(active=False, enabled=False, file_changed=False, exists=False)

@@ -98,10 +98,9 @@ def test_a_gateway_that_starts_reads_its_keys_by_itself() -> None:
 
 
 def test_the_gateway_of_before_tls_is_restarted() -> None:
-    """It says in the clear which unit file it runs with, and could not be signalled by the new user."""
-    assert words(replace(RUNNING, loaded_config="plain", loaded_unit="plain", candidate_differs=True)) == [
-        "accept", "restart", "wait"
-    ]  # fmt: skip
+    """It does not answer over TLS, and could not be signalled by the new user."""
+    before = replace(RUNNING, loaded_config=None, loaded_unit=None, candidate_differs=True, unit_file_changed=True)
+    assert words(before) == ["accept", "daemon-reload", "restart", "wait"]
 
 
 def test_the_distributions_own_service_is_stopped_first() -> None:

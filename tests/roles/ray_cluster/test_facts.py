@@ -1,9 +1,10 @@
 import node_config
 import pytest
 
-from roles.ray_cluster.activation import TARGET, UNITS, UnitState
+from roles.ray_cluster.activation import TARGET, UNITS
 from roles.ray_cluster.facts import NodeStateFact, TokenDigest
 from roles.ray_cluster.node import Role
+from roles.unit_state import UnitState
 
 SHOWN = """\
 Id=rayrack-head.service

@@ -34,9 +34,10 @@ from roles.planner.changes.hosts import (
 from roles.planner.changes.models import NodeDown
 from roles.ray_cluster import activation
 from roles.ray_cluster import steps as ray_steps
-from roles.ray_cluster.activation import TARGET, UNITS, NodeState, UnitState
+from roles.ray_cluster.activation import TARGET, UNITS, NodeState
 from roles.ray_cluster.node import NodeConfig, Role
 from roles.settings import Settings
+from roles.unit_state import UnitState
 from tests.roles.fake_host import changes as changes_on_a_fake_host
 from tests.roles.nvidia_driver.hosts import FRESH, V, at_work, planned
 from tests.roles.ray_cluster.test_steps import BLANK

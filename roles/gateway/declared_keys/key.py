@@ -7,13 +7,14 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from roles.field_errors import cross_field
+from roles.gateway.declared_keys.host_rules import gateway_keys
 from roles.model_serving import rules
 from roles.secrets.source import SecretFrom
 
-NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,62}"
+NAME_PATTERN = gateway_keys.NAME.pattern
 # Their hash needs no salt when nobody can try them all.
 SHORTEST = 32
-NEVER = 9_999_999_999
+NEVER = gateway_keys.NEVER
 
 _DATE = r"\d{4}-\d{2}-\d{2}"
 _TIME = rf"{_DATE}[Tt ]\d{{2}}:\d{{2}}:\d{{2}}(?:\.\d{{1,6}})?(?:[Zz]|[+-]\d{{2}}:\d{{2}})"
@@ -72,7 +73,9 @@ class DeclaredKey(BaseModel):
         None, description="the last day it is good for, in UTC, as `2027-01-31`, or a time as `2027-01-31T18:00:00Z`"
     )
     models: list[str] | None = Field(None, description="ids of the models it may use; null: all")
-    requests_per_minute: int | None = Field(None, ge=1, le=1_000_000, description="requests per minute; null: no limit")
+    requests_per_minute: int | None = Field(
+        None, ge=1, le=gateway_keys.REQUESTS_PER_MINUTE_MAX, description="requests per minute; null: no limit"
+    )
 
     @field_validator("expires")
     @classmethod

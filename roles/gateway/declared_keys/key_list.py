@@ -12,7 +12,7 @@ from pydantic import SecretStr, ValidationError
 
 from roles import field_errors, plain_data
 from roles.errors import InputError
-from roles.gateway.declared_keys.declared_map import Entry
+from roles.gateway.declared_keys.host_rules import gateway_keys
 from roles.gateway.declared_keys.key import FIELDS, SHORTEST, DeclaredKey
 from roles.secrets.source import SecretSource, problem_of_key
 
@@ -23,7 +23,7 @@ Read = Callable[[SecretSource, str], SecretStr]
 class KeyList:
     """What a list declares. A key that has expired stands in it, and among ``warnings``: the gateway refuses it."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[gateway_keys.Key, ...]
     warnings: tuple[str, ...] = ()
 
 
@@ -129,6 +129,6 @@ def _expired(keys: Mapping[int, DeclaredKey], name: str, now: float) -> Iterator
             yield f"{name}: keys[{index}]: {key.name} has expired ({key.expires}): the gateway refuses it"
 
 
-def _entry_of(key: DeclaredKey, digest: str) -> Entry:
-    models = None if key.models is None else tuple(dict.fromkeys(key.models))
-    return Entry(digest, key.name, key.ends, key.requests_per_minute or 0, models)
+def _entry_of(key: DeclaredKey, digest: str) -> gateway_keys.Key:
+    per_minute = key.requests_per_minute or gateway_keys.NO_LIMIT
+    return gateway_keys.Key(digest, key.name, key.ends, per_minute, tuple(dict.fromkeys(key.models or ())))

@@ -57,6 +57,11 @@ class Key:
         models = f",{','.join(self.models)}," if self.models else ALL_MODELS
         return f"{self.name}|{self.expires}|{self.requests_per_minute}|{models}"
 
+    @property
+    def line(self) -> str:
+        """The key in a file."""
+        return f"{self.digest} {self.value}\n"
+
     def has_expired(self, now: float) -> bool:
         return self.expires <= now
 
@@ -115,7 +120,7 @@ class KeyFiles:
     def write_made(self, keys: Iterable[Key]) -> None:
         """Replace the made keys at once, without those that have long expired. The lock must be held."""
         oldest = time.time() - FORGOTTEN_AFTER_S
-        text = "".join(f"{key.digest} {key.value}\n" for key in keys if not key.has_expired(oldest))
+        text = "".join(key.line for key in keys if not key.has_expired(oldest))
         _replace(self.made_path, text)
 
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import gateway_client
+import gateway_keys
 
-KEY_FILES = tuple(Path(f"/etc/rayrack/gateway/keys/{name}.map") for name in ("declared", "made"))
+KEYS = Path("/etc/rayrack/gateway/keys")
 POLL_S = 1.0
 
 
@@ -40,36 +41,26 @@ def _ids(answer: gateway_client.Answer, path: str) -> list[str]:
     raise gateway_client.GatewayError(f"{path} answers {answer.status}: {said}")
 
 
-def client_keys(files: Sequence[Path], now_s: float) -> int:
-    """How many keys are valid, but for those of checks. A line is `HASH NAME|EXPIRES|...`, in unix seconds."""
-    keys = 0
-    for file in files:
-        try:
-            lines = file.read_text().splitlines()
-        except OSError:
-            continue  # no gateway has been here yet
-        for line in lines:
-            name, _, rest = line.partition(" ")[2].partition("|")
-            expires = rest.partition("|")[0]
-            if name and not name.startswith(gateway_client.KEY_PREFIX):
-                keys += expires.isdecimal() and int(expires) > now_s
-    return keys
+def client_keys(files: gateway_keys.KeyFiles, now_s: float) -> int:
+    """How many keys are valid, but for those of checks."""
+    keys = (*files.declared(), *files.made())
+    return sum(not (key.has_expired(now_s) or key.name.startswith(gateway_client.KEY_PREFIX)) for key in keys)
 
 
 def look(
     gateway: gateway_client.Gateway,
     prefixes: Sequence[str],
     api_keys: str = gateway_client.API_KEYS,
-    key_files: Sequence[Path] = KEY_FILES,
+    keys: Path = KEYS,
 ) -> dict[str, Any]:
     """What ``look`` prints."""
-    found: dict[str, Any] = {"listed": {}, "problem": "", "keys": client_keys(key_files, time.time())}
-    if not prefixes:
-        return found
+    found: dict[str, Any] = {"listed": {}, "problem": "", "keys": 0}
     try:
-        with gateway_client.temporary_key(api_keys) as key:
-            found["listed"] = listed(gateway, prefixes, key)
-    except gateway_client.GatewayError as error:
+        found["keys"] = client_keys(gateway_keys.KeyFiles(keys), time.time())
+        if prefixes:
+            with gateway_client.temporary_key(api_keys) as key:
+                found["listed"] = listed(gateway, prefixes, key)
+    except (gateway_client.GatewayError, gateway_keys.KeyProblem) as error:
         found["problem"] = str(error)
     return found
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from roles.errors import InputError
 from roles.gateway.declared_keys import key_list
-from roles.gateway.declared_keys.declared_map import Entry
+from roles.gateway.declared_keys.host_rules import gateway_keys
 from roles.secrets.source import SecretSource
 
 NOW = 1_800_000_000.0  # 2027-01-15
@@ -48,11 +48,12 @@ def test_a_key_becomes_the_hash_by_which_the_gateway_knows_it(tmp_path: Path) ->
     - {name: partner, sha256: 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824}
     """
     chat = hashlib.sha256(b"c4na4y-chat-5ec4e75ec4e75ec4e75ec4e75ec4e7").hexdigest()
+    ci = hashlib.sha256(KEYS["CI"].encode()).hexdigest()
     assert load(tmp_path, text) == key_list.KeyList(
         (
-            Entry(hashlib.sha256(KEYS["CI"].encode()).hexdigest(), "ci", 1_801_440_000, 60, ("org/large", "tiny")),
-            Entry(chat, "chat"),
-            Entry("2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824", "partner"),
+            gateway_keys.Key(ci, "ci", 1_801_440_000, 60, ("org/large", "tiny")),
+            gateway_keys.Key(chat, "chat"),
+            gateway_keys.Key("2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824", "partner"),
         )
     )
 
@@ -129,7 +130,7 @@ def test_a_name_stands_for_one_key_and_a_key_for_one_name(tmp_path: Path) -> Non
 def test_a_key_that_has_expired_is_a_warning_and_does_not_keep_anybody_from_deploying(tmp_path: Path) -> None:
     found = load(tmp_path, "keys: [{name: a, from: {environment: CI}, expires: 2027-01-14}]")
     assert found.warnings == (f"{tmp_path}/keys.yaml: keys[0]: a has expired (2027-01-14): the gateway refuses it",)
-    assert found.entries[0].ends < NOW
+    assert found.entries[0].expires < NOW
     assert load(tmp_path, "keys: [{name: a, from: {environment: CI}, expires: 2027-01-15}]").warnings == ()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import check_gateway
 import gateway_client
+import gateway_keys
 
 from tests.roles.gateway.running import until
 from tests.roles.verification.host.conftest import GatewayHost
@@ -19,7 +20,7 @@ def client_of(host: GatewayHost) -> gateway_client.Gateway:
 
 
 def look(host: GatewayHost, *prefixes: str) -> dict[str, Any]:
-    return check_gateway.look(client_of(host), prefixes, host.api_keys, host.key_files)
+    return check_gateway.look(client_of(host), prefixes, host.api_keys, host.key_files[0].parent)
 
 
 def wait(host: GatewayHost, limit_s: float, models: Sequence[tuple[str, str, str]]) -> list[str]:
@@ -40,7 +41,12 @@ def test_it_counts_the_keys_of_clients_and_not_its_own(gateway_host: GatewayHost
 
 
 def test_a_host_without_keys_files_has_no_keys(tmp_path: Path) -> None:
-    assert check_gateway.client_keys([tmp_path / "declared.map"], time.time()) == 0
+    assert check_gateway.client_keys(gateway_keys.KeyFiles(tmp_path), time.time()) == 0
+
+
+def test_a_file_of_keys_that_cannot_be_read_is_told(gateway_host: GatewayHost) -> None:
+    gateway_host.key_files[0].write_text("nonsense\n")
+    assert "declared.map:1: not a line of an API key" in look(gateway_host, "/v1")["problem"]
 
 
 def test_a_gateway_that_does_not_answer_lists_nothing_and_says_why(gateway_host: GatewayHost) -> None:

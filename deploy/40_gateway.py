@@ -5,7 +5,7 @@ from roles.gateway import steps as gateway
 from roles.secrets import steps as secret_files
 
 this = run.this_host()
-if run.has_gateway(this):
+if this.has_gateway:
     models, config = run.gateway_models(), run.gateway_config(this)
     gateway.install(models=models, gateway=config)
     secret_files.put(name="Declared keys, and a certificate of its own", files=secrets.of_run().of_gateway(this.name))

@@ -7,7 +7,7 @@ this = run.this_host()
 if this.is_head:
     verification.wait_until_ready(models=run.rack().models)
 # A gateway lists a model once it is up.
-if run.has_gateway(this):
+if this.has_gateway:
     verification.wait_until_listed(
         models=run.rack().models, gateway_url=run.gateway_url(this), first_key=run.first_key(this)
     )

@@ -49,11 +49,17 @@ def _ports(settings: Settings) -> Iterator[Problem]:
 
 def _open_ports(settings: Settings) -> Iterator[Problem]:
     """What listens there takes orders, or shows what no stranger should see."""
-    for each in settings.firewall_open_ports or ():
-        low, high = port_range(each) if isinstance(each, str) else (each, each)
+    for low, high in open_ports(settings):
         for port_low, port_high, name in closed_ports(settings):
             if low <= port_high and port_low <= high:
-                yield ("firewall_open_ports",), f"{each} has {name} in it, which is never open to all"
+                shown = f"{low}" if low == high else f"{low}-{high}"
+                yield ("firewall_open_ports",), f"{shown} has {name} in it, which is never open to all"
+
+
+def open_ports(settings: Settings) -> Iterator[tuple[int, int]]:
+    """The first and the last port of each that ``firewall_open_ports`` leaves open to all."""
+    for each in settings.firewall_open_ports or ():
+        yield port_range(each) if isinstance(each, str) else (each, each)
 
 
 def closed_ports(settings: Settings) -> Iterator[tuple[int, int, str]]:

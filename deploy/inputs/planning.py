@@ -132,7 +132,7 @@ def _host_inputs(each: RackHost) -> HostInputs:
         name=each.name,
         node=run.node_of(each),
         runtime_digest=run.lock_of(each.name).digest if looked_at else "",
-        gateway=Gateway.of(run.gateway_models(), run.gateway_config(each)) if run.has_gateway(each) else None,
+        gateway=Gateway.of(run.gateway_models(), run.gateway_config(each)) if each.has_gateway else None,
         start_order=env_file.start_order(run.rack().models) if each.is_head else None,
         driver=DriverInputs(driver, info, each.settings.allow_reboot) if driver and info else None,
         secrets={file.path: line_of(file) for file in secrets.files_of(each)},

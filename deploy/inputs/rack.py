@@ -38,6 +38,11 @@ class RackHost:
     is_head: bool
     settings: Settings
 
+    @property
+    def has_gateway(self) -> bool:
+        """Whether clients come in on this host."""
+        return self.settings.runs_gateway(is_head=self.is_head)
+
 
 @dataclass(frozen=True)
 class Rack:

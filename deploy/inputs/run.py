@@ -294,11 +294,6 @@ def node_ip(name: str) -> str:
     return state.inventory.get_host(name).get_fact(ReachedAddress, _sudo=False) if reached else name
 
 
-def has_gateway(each: RackHost) -> bool:
-    """Whether a host of the rack runs a gateway."""
-    return each.settings.runs_gateway(is_head=each.is_head)
-
-
 def gateway_config(each: RackHost) -> GatewayConfig:
     """The gateway of a host. Serve is on the head."""
     settings = each.settings

@@ -125,7 +125,7 @@ def _keys(rack: Rack, sources: Sources, now: float) -> key_list.KeyList:
 
 def _certificate(each: RackHost, sources: Sources, here: Path, now: float) -> OwnCertificate | None:
     settings = each.settings
-    if not run.has_gateway(each) or settings.gateway_certificate is None or settings.gateway_certificate_key is None:
+    if not each.has_gateway or settings.gateway_certificate is None or settings.gateway_certificate_key is None:
         return None
     chain_at, key_at = f"{each.name}: gateway_certificate", f"{each.name}: gateway_certificate_key"
     chain = sources.read(settings.gateway_certificate, chain_at, here, public=True)
@@ -171,4 +171,4 @@ def _read_all() -> Secrets | run.StopRunError:
 def files_of(each: RackHost) -> tuple[SecretFile, ...]:
     """All files that a host of the rack gets from here."""
     found = of_run()
-    return (*found.of_host(each.name), *(found.of_gateway(each.name) if run.has_gateway(each) else ()))
+    return (*found.of_host(each.name), *(found.of_gateway(each.name) if each.has_gateway else ()))

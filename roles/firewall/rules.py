@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from roles.base_system import users
 from roles.firewall import addresses
 from roles.firewall.addresses import HostNetwork, Peers
-from roles.setting_rules import closed_ports
-from roles.setting_types import port_range
+from roles.setting_rules import closed_ports, open_ports
 from roles.settings import Settings
 
 TEMPLATE = "templates/firewall/etc/rayrack/firewall.nft.j2"
@@ -120,11 +119,6 @@ def service_ports(settings: Settings) -> Iterator[tuple[int, int, str]]:
 def elements(ports: Iterable[Ports]) -> tuple[str, ...]:
     """As nft writes them in a set."""
     return tuple(f"{low}-{high}" if low < high else f"{low}" for low, high in ports)
-
-
-def open_ports(settings: Settings) -> list[Ports]:
-    """The setting ``firewall_open_ports``."""
-    return [port_range(each) if isinstance(each, str) else (each, each) for each in settings.firewall_open_ports or ()]
 
 
 def ssh_port_of(network: HostNetwork, listening: Iterable[int]) -> list[int]:

@@ -13,7 +13,7 @@ import pytest
 from deploy.inputs.gpu_gate import applies
 from roles.errors import InputError
 from roles.model_serving.model import Model
-from tests.hosts.expected import has_gateway, paths_of, units_of
+from tests.hosts.expected import paths_of, units_of
 from tests.hosts.reach import CheckedHost, CheckedRack, open_rack
 
 CHECKED = pytest.StashKey[CheckedRack]()
@@ -58,7 +58,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "gpu_host" in wanted:
         metafunc.parametrize("gpu_host", [each for each in checked.hosts if applies(each.rack_host.settings)], ids=str)
     if "gateway_host" in wanted:
-        metafunc.parametrize("gateway_host", [each for each in checked.hosts if has_gateway(each.rack_host)], ids=str)
+        metafunc.parametrize("gateway_host", [each for each in checked.hosts if each.rack_host.has_gateway], ids=str)
     # One test per host and thing, with both in its name: `test_unit_is_active[gpu-02-rayrack-worker]`.
     models = checked.rack.models
     if "unit" in wanted:

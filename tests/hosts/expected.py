@@ -34,15 +34,10 @@ def _directory(path: str, mode: str, owner: str) -> ExpectedPath:
     return ExpectedPath(path, mode, owner, "directory")
 
 
-def has_gateway(host: RackHost) -> bool:
-    """Whether clients come in on this host: the head, unless ``gateway`` says otherwise."""
-    return host.settings.runs_gateway(is_head=host.is_head)
-
-
 def units_of(host: RackHost, models: Sequence[Model]) -> tuple[str, ...]:
     """The units that must be enabled and active on a host."""
     closed = (firewall.UNIT, firewall.KEEP_TIMER)
-    gateway = ("rayrack-gateway.service",) if has_gateway(host) else ()
+    gateway = ("rayrack-gateway.service",) if host.has_gateway else ()
     if not host.is_head:
         return ("rayrack.target", *closed, "rayrack-worker.service", *gateway)
     return (
@@ -100,7 +95,7 @@ def paths_of(host: RackHost, models: Sequence[Model]) -> tuple[ExpectedPath, ...
         )
     if gpu_gate.applies(host.settings):
         common += (ExpectedPath("/etc/cron.d/rayrack-gpu-health", "644", "root:root"),)
-    if has_gateway(host):
+    if host.has_gateway:
         common += _gateway_paths()
     if not host.is_head:
         return (*common, ExpectedPath(f"{UNITS}/rayrack-worker.service", "644", "root:root"))

@@ -3,11 +3,12 @@
 ``python -m roles.gateway.declared_keys.schema`` writes inventories/keys/keys.schema.json; a test says when it is due.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
+from roles import json_schema
 from roles.gateway.declared_keys.key import DeclaredKey
+from roles.json_schema import without_title
 
 FILE = Path(__file__).parents[3] / "inventories/keys/keys.schema.json"
 
@@ -15,38 +16,20 @@ FILE = Path(__file__).parents[3] / "inventories/keys/keys.schema.json"
 def schema() -> dict[str, Any]:
     """A schema of the whole file."""
     key = DeclaredKey.model_json_schema()
-    properties = {name: _without_title(value) for name, value in key["properties"].items()}
-    one_of = [{"required": ["from"]}, {"required": ["sha256"]}]
-    return {
-        "$schema": "http://json-schema.org/draft-07/schema#",
-        "title": "rayrack API keys",
+    item = {
         "type": "object",
+        "description": "one key",
         "additionalProperties": False,
-        "required": ["keys"],
-        "properties": {
-            "keys": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "description": "one key",
-                    "additionalProperties": False,
-                    "required": key["required"],
-                    "oneOf": one_of,
-                    "properties": properties,
-                },
-            }
-        },
+        "required": key["required"],
+        "oneOf": [{"required": ["from"]}, {"required": ["sha256"]}],
+        "properties": {name: without_title(value) for name, value in key["properties"].items()},
     }
-
-
-def _without_title(value: dict[str, Any]) -> dict[str, Any]:
-    """pydantic's titles repeat the name."""
-    return {key: part for key, part in value.items() if key != "title"}
+    return json_schema.of_file("rayrack API keys", ["keys"], {"keys": {"type": "array", "items": item}})
 
 
 def text() -> str:
     """The schema as the file has it."""
-    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+    return json_schema.text(schema())
 
 
 if __name__ == "__main__":

@@ -22,9 +22,22 @@ def address_of(host: CheckedHost) -> str:
     bind = host.rack_host.settings.gateway_bind
     if bind not in ANY_ADDRESS:
         return bind
+    return _of_ssh(host).get("hostname", host.address)
+
+
+def detour(host: CheckedHost) -> str:
+    """Why clients of that host may be where the desk is not; empty when SSH goes straight to where they come in."""
+    bind, of_ssh = host.rack_host.settings.gateway_bind, _of_ssh(host)
+    if bind not in ANY_ADDRESS:
+        return f"the gateway is bound to {bind}"
+    through = of_ssh.get("proxyjump") or of_ssh.get("proxycommand")
+    return f"ssh goes there through {through}" if through else ""
+
+
+def _of_ssh(host: CheckedHost) -> dict[str, str]:
+    """What the desk's own settings of ssh say of that host."""
     shown = subprocess.run(["ssh", "-G", host.address], capture_output=True, text=True, check=False).stdout
-    names = dict(line.partition(" ")[::2] for line in shown.splitlines())
-    return names.get("hostname", host.address)
+    return dict(line.partition(" ")[::2] for line in shown.splitlines())
 
 
 def not_reached(address: str, port: int) -> str:

@@ -32,3 +32,11 @@ def gateway(serve: ServeSide, tmp_path_factory: pytest.TempPathFactory) -> Itera
     running = RunningGateway(Path(tmp_path_factory.mktemp("gateway")), MODELS, serve.port)
     yield running
     running.close()
+
+
+@pytest.fixture
+def own_gateway(serve: ServeSide, tmp_path: Path) -> Iterator[RunningGateway]:
+    """A gateway that a test may change."""
+    running = RunningGateway(tmp_path, MODELS, serve.port)
+    yield running
+    running.close()

@@ -7,7 +7,6 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,6 @@ from tests.roles.gateway.serve_side import ServeSide
 from tests.roles.gateway.test_reload import Load
 
 HELLO: Any = [{"role": "user", "content": "hello"}]
-
-
-@pytest.fixture
-def own_gateway(serve: ServeSide, tmp_path: Path) -> Iterator[RunningGateway]:
-    running = RunningGateway(tmp_path, MODELS, serve.port)
-    yield running
-    running.close()
 
 
 class Stream:

@@ -3,25 +3,14 @@
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from roles.gateway.config import GatewayModel
 from tests.roles.gateway.conftest import MODELS
 from tests.roles.gateway.running import RunningGateway, until
-from tests.roles.gateway.serve_side import ServeSide
 
 HELLO: Any = [{"role": "user", "content": "hello"}]
-
-
-@pytest.fixture
-def own_gateway(serve: ServeSide, tmp_path: Path) -> Iterator[RunningGateway]:
-    running = RunningGateway(tmp_path, MODELS, serve.port)
-    yield running
-    running.close()
 
 
 class Load:

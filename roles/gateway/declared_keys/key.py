@@ -1,7 +1,6 @@
 """One API key as the operator declares it: its fields, their limits. The table in docs/secrets.md is made from them."""
 
 import re
-from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -16,9 +15,6 @@ NAME_PATTERN = gateway_keys.NAME.pattern
 SHORTEST = 32
 NEVER = gateway_keys.NEVER
 
-_DATE = r"\d{4}-\d{2}-\d{2}"
-_TIME = rf"{_DATE}[Tt ]\d{{2}}:\d{{2}}:\d{{2}}(?:\.\d{{1,6}})?(?:[Zz]|[+-]\d{{2}}:\d{{2}})"
-
 
 def _matches(pattern: str, wanted: str) -> AfterValidator:
     def check(value: str) -> str:
@@ -27,27 +23,6 @@ def _matches(pattern: str, wanted: str) -> AfterValidator:
         return value
 
     return AfterValidator(check)
-
-
-def moment(text: str) -> int:
-    """When a key ends, in seconds of Unix time: of a date the end of that day in UTC, so the day itself is whole.
-
-    Raises:
-        ValueError: saying what is right.
-    """
-    try:
-        if re.fullmatch(_DATE, text):
-            day = datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
-            found = int((day + timedelta(days=1)).timestamp())
-        elif re.fullmatch(_TIME, text):
-            found = int(datetime.fromisoformat(text.upper()).timestamp())
-        else:
-            raise ValueError
-    except (ValueError, OverflowError):
-        raise ValueError("must be a date as 2027-01-31, or a time as 2027-01-31T18:00:00Z") from None
-    if not 0 <= found < NEVER:
-        raise ValueError("must lie before the year 2286: leave it out of a key that never expires")
-    return found
 
 
 class DeclaredKey(BaseModel):
@@ -81,7 +56,7 @@ class DeclaredKey(BaseModel):
     @classmethod
     def _is_a_moment(cls, value: str | None) -> str | None:
         if value is not None:
-            moment(value)
+            gateway_keys.moment(value)
         return value
 
     @field_validator("models")
@@ -103,7 +78,7 @@ class DeclaredKey(BaseModel):
     @property
     def ends(self) -> int:
         """In seconds of Unix time."""
-        return NEVER if self.expires is None else moment(self.expires)
+        return NEVER if self.expires is None else gateway_keys.moment(self.expires)
 
 
 FIELDS = tuple(field.alias or name for name, field in DeclaredKey.model_fields.items())

@@ -16,10 +16,10 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
-from gateway_keys import MODEL_ID, NAME, NEVER, NO_LIMIT, REQUESTS_PER_MINUTE_MAX, Key, KeyFiles, KeyProblem
+from gateway_keys import MODEL_ID, NAME, NEVER, NO_LIMIT, REQUESTS_PER_MINUTE_MAX, Key, KeyFiles, KeyProblem, moment
 from gateway_processes import NotRunningError, Processes
 
 DIRECTORY = "/etc/rayrack/gateway/keys"
@@ -138,19 +138,10 @@ def key_name(text: str) -> str:
 
 
 def expiry_date(text: str) -> int:
-    """A day ends at midnight UTC; a time needs its zone."""
-    problem = "must be a day as 2027-01-31, or a time as 2027-01-31T12:00:00Z"
     try:
-        if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
-            at = datetime.fromisoformat(text).replace(tzinfo=UTC) + timedelta(days=1)
-        else:
-            at = datetime.fromisoformat(text)
-        seconds = int(at.timestamp())
-    except (ValueError, OverflowError):
-        raise argparse.ArgumentTypeError(problem) from None
-    if at.tzinfo is None:
-        raise argparse.ArgumentTypeError(problem)
-    return _in_future(seconds)
+        return _in_future(moment(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def expiry_in(text: str) -> int:

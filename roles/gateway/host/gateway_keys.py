@@ -13,6 +13,7 @@ import time
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 NEVER = 9_999_999_999
@@ -28,6 +29,10 @@ _LINE = re.compile(
     rf"(?P<digest>[0-9a-f]{{64}}) (?P<name>{NAME.pattern})\|(?P<expires>[0-9]{{1,10}})\|(?P<per_minute>[0-9]{{1,7}})"
     rf"\|(?P<models>\*|,({MODEL_ID.pattern},)+)"
 )
+
+
+_DATE = r"\d{4}-\d{2}-\d{2}"
+_TIME = rf"{_DATE}[Tt ]\d{{2}}:\d{{2}}:\d{{2}}(?:\.\d{{1,6}})?(?:[Zz]|[+-]\d{{2}}:\d{{2}})"
 
 
 class KeyProblem(Exception):
@@ -64,6 +69,27 @@ class Key:
 
     def has_expired(self, now: float) -> bool:
         return self.expires <= now
+
+
+def moment(text: str) -> int:
+    """When a key ends, in seconds of Unix time: of a date the end of that day in UTC, so the day itself is whole.
+
+    Raises:
+        ValueError: saying what is right.
+    """
+    try:
+        if re.fullmatch(_DATE, text):
+            day = datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
+            found = int((day + timedelta(days=1)).timestamp())
+        elif re.fullmatch(_TIME, text):
+            found = int(datetime.fromisoformat(text.upper()).timestamp())
+        else:
+            raise ValueError
+    except (ValueError, OverflowError):
+        raise ValueError("must be a date as 2027-01-31, or a time as 2027-01-31T18:00:00Z") from None
+    if not 0 <= found < NEVER:
+        raise ValueError("must lie before the year 2286: leave it out of a key that never expires")
+    return found
 
 
 def parse(text: str, where: str) -> list[Key]:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from roles import field_errors
-from roles.gateway.declared_keys.key import FIELDS, NEVER, DeclaredKey, moment
+from roles.gateway.declared_keys.host_rules import gateway_keys
+from roles.gateway.declared_keys.key import FIELDS, NEVER, DeclaredKey
 
 SECRET = "c4na4y-" + "5ec4e7" * 8
 FROM = {"environment": "KEY"}
@@ -76,7 +77,7 @@ def test_what_is_wrong_is_told_without_what_may_be_the_key(fields: dict[str, Any
     ],
 )
 def test_a_key_ends_with_its_last_day_in_utc_or_at_a_time(text: str, expected: datetime) -> None:
-    assert moment(text) == int(expected.timestamp())
+    assert gateway_keys.moment(text) == int(expected.timestamp())
 
 
 @pytest.mark.parametrize(
@@ -95,6 +96,6 @@ def test_a_day_that_the_gateway_takes_for_never_is_refused() -> None:
 
 @given(st.datetimes(datetime(1970, 1, 1), datetime(2286, 1, 1), timezones=st.just(UTC)))
 def test_a_day_and_a_time_of_the_same_end_are_the_same(when: datetime) -> None:
-    assert moment(when.strftime("%Y-%m-%dT%H:%M:%SZ")) == int(when.timestamp())
+    assert gateway_keys.moment(when.strftime("%Y-%m-%dT%H:%M:%SZ")) == int(when.timestamp())
     midnight = (when + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
-    assert moment(when.strftime("%Y-%m-%d")) == int(midnight.timestamp())
+    assert gateway_keys.moment(when.strftime("%Y-%m-%d")) == int(midnight.timestamp())
